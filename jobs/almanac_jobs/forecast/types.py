@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
@@ -61,9 +62,12 @@ class Ragged:
 
     def take(self, rows: Ints) -> Ragged:
         """The lists at `rows`, in that order."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        index = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return self.cut(rows, np.zeros(len(rows), np.int64), self.lengths[rows])
+
+    def cut(self, rows: Ints, start: Ints, length: Ints) -> Ragged:
+        """Of each list at `rows`, the `length` values from position `start` on; all three have one entry a row."""
+        offsets = np.concatenate(([0], np.cumsum(length)))
+        index = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] + start - offsets[:-1], length)
         return Ragged(self.values[index], offsets)
 
     @classmethod
@@ -104,8 +108,21 @@ class SeriesBatch:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def observed(self) -> Ints:
+        """The number of values of each series that are not missing."""
+        return np.diff(np.concatenate(([0], np.cumsum(~np.isnan(self.values.values))))[self.values.offsets])
+
     def take(self, rows: Ints) -> SeriesBatch:
         return SeriesBatch(self.values.take(rows), self.end[rows])
+
+    def tail(self, periods: int) -> SeriesBatch:
+        """The last `periods` periods of each series; fewer where it is shorter or would start with a missing value."""
+        values, first, last = self.values.values, self.values.offsets[:-1], self.values.offsets[1:]
+        present = np.where(np.isnan(values), len(values), np.arange(len(values)))
+        next_present = np.append(np.minimum.accumulate(present[::-1])[::-1], len(values))
+        start = np.minimum(next_present[np.maximum(first, last - periods)], last)
+        return SeriesBatch(self.values.cut(np.arange(len(self)), start - first, last - start), self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +184,9 @@ class Forecast:
 
     mean: Floats
     se: Floats
+
+    def interval(self, level: float, floor: float | None = None) -> tuple[Floats, Floats]:
+        """Lower and upper bounds of the prediction interval at `level` percent, none of them below `floor`."""
+        width = NormalDist().inv_cdf((1 + level / 100) / 2) * self.se
+        lower, upper = self.mean - width, self.mean + width
+        return (lower, upper) if floor is None else (np.maximum(lower, floor), np.maximum(upper, floor))

@@ -1,7 +1,8 @@
 """Compiles the numerical kernel (jobs/almanac_jobs/kernel/*.c) while the wheel, or the editable install, is built.
 
-The kernel is plain C without Python's headers, loaded with ctypes: one wheel serves every Python of a platform. The system's C
-compiler is used ($CC, or cc, gcc, clang); where there is none, the build asks pip for `ziglang`, whose wheel is one.
+The kernel is plain C without Python's headers, loaded with ctypes: one wheel serves every Python of a platform. The
+system's C compiler is used ($CC, or cc, gcc, clang); where there is none, the build asks pip for `ziglang`, whose wheel
+is one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,17 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 KERNEL = Path(__file__).parent / "jobs" / "almanac_jobs" / "kernel"
 # No contraction of a*b+c into one rounding: the same data give the same bytes on every processor.
-FLAGS = ["-O3", "-std=c11", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-psabi"]
+FLAGS = [
+    "-O3",
+    "-std=c11",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
 # Files that are compiled once for every level of vector instructions; the library picks one when it is loaded.
 LEVELS = {"x86_64": ["x86_64_v4", "x86_64_v3", "x86_64_v2"], "amd64": ["x86_64_v4", "x86_64_v3", "x86_64_v2"]}
 
@@ -41,10 +54,11 @@ def compile_kernel(output: Path) -> None:
     levels = LEVELS.get(platform.machine().lower(), [])
     with tempfile.TemporaryDirectory() as folder:
         objects: list[str] = []
+        commands: list[list[str]] = []
 
         def add(source: Path, name: str, *flags: str) -> None:
             objects.append(str(Path(folder) / f"{name}.o"))
-            subprocess.run([*compiler, *FLAGS, *flags, "-c", str(source), "-o", objects[-1]], check=True)
+            commands.append([*compiler, *FLAGS, *flags, "-c", str(source), "-o", objects[-1]])
 
         for source in sorted(KERNEL.glob("*.c")):
             if source.stem.endswith("_simd") and levels:
@@ -55,6 +69,9 @@ def compile_kernel(output: Path) -> None:
                 add(source, source.stem, "-DLEVEL=generic")
             else:
                 add(source, source.stem, *(["-DX86_LEVELS"] if levels else []))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # The slowest come last in LEVELS, and start first.
+            list(pool.map(partial(subprocess.run, check=True), reversed(commands)))
         library = Path(folder) / output.name
         subprocess.run([*compiler, "-shared", "-o", str(library), *objects, "-lm"], check=True)
         shutil.copy(library, output.with_suffix(".new"))

@@ -1,0 +1,95 @@
+# The project's tasks: `make help` lists them. Each installs what it needs into .venv first, and nothing twice.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+KERNEL := jobs/almanac_jobs/kernel/libkernel.so
+# Bytecode is compiled when it is first needed: installing takes half the time.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# Where Pythons are looked for. Name one yourself with `make setup PYTHON=/path/to/python`.
+PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench bench-forecast bench-forecast-end-to-end docs crds kernel constraints clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/dev.stamp $(KERNEL) ## Install everything for development into .venv
+
+demo: $(VENV)/local.stamp $(KERNEL) data/cdnow/_SUCCESS ## Forecast a real data set on this machine
+	$(BIN)/almanac run -f examples/cdnow.yaml
+
+test: setup ## Run the tests (make test ARGS="-k calendar -x")
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## Check style, types and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: bench-forecast ## Run every benchmark
+
+bench-forecast: setup ## Fitting against other engines on one core, then end to end (about five minutes)
+	$(BIN)/python -m benchmarks.forecast $(ARGS)
+
+bench-forecast-end-to-end: setup ## Parquet in, run directory out: 100,000 entities of 120 days
+	$(BIN)/python -m benchmarks.end_to_end $(ARGS)
+
+docs: setup ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+crds: setup ## Write crds/ from the API's models
+	$(BIN)/almanac crds --output crds
+
+kernel: $(KERNEL) ## Compile the numerical kernel
+
+constraints: $(VENV)/local.stamp ## Resolve every dependency anew and pin it with its hashes
+	$(INSTALL) --upgrade uv
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --all-extras --group dev --group docs --group peers -o constraints.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra local --group build --constraints constraints.txt -o constraints-local.txt
+	$(BIN)/uv pip compile $(COMPILE) --group compiler -o constraints-compiler.txt
+COMPILE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+clean: ## Remove what was built, and caches (keeps .venv, data and out)
+	rm -rf build dist site $(KERNEL) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find operator jobs tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The newest Python that runs: version managers put stand-ins on the PATH that fail when they are called, so each is called.
+$(BIN)/python:
+	@newest=$$(for python in $(PYTHON); do \
+	  "$$python" -c 'import ctypes, ensurepip, ssl, sys, venv; v = sys.version_info; assert (3, 11) <= v < (3, 15); \
+	print("%d.%02d.%02d %s" % (*v[:3], sys.executable))' 2>/dev/null; \
+	done | sort | tail -n 1 | cut -d ' ' -f 2-); \
+	if [ -z "$$newest" ]; then \
+	  echo 'No Python from 3.11 to 3.14 that can make a virtual environment was found.' \
+	    'Install one (on Debian and Ubuntu: apt-get install python3 python3-venv) or name it: make setup PYTHON=/path/to/python' >&2; \
+	  exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$("$$newest" -V)"; \
+	rm -rf $(VENV) && "$$newest" -m venv $(VENV)
+
+# What a job needs to run on this machine. hatch_build.py compiles the kernel with the same compilers in the same order.
+$(VENV)/local.stamp: constraints-local.txt constraints-compiler.txt pyproject.toml | $(BIN)/python
+	@$(INSTALL) --require-hashes -r constraints-local.txt
+	@{ [ -n "$$CC" ] || command -v cc || command -v gcc || command -v clang; } >/dev/null || \
+	  $(INSTALL) --require-hashes -r constraints-compiler.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: constraints.txt $(VENV)/local.stamp
+	@$(INSTALL) --require-hashes -r constraints.txt
+	@touch $@
+
+# Installing has just compiled it in a fresh clone, which make cannot know: hence the second look.
+$(KERNEL): $(wildcard jobs/almanac_jobs/kernel/*.[ch]) hatch_build.py | $(VENV)/local.stamp
+	@[ -e $@ ] && [ -z "$$(find $^ -newer $@)" ] || $(BIN)/python hatch_build.py
+
+data/cdnow/_SUCCESS: examples/cdnow.py examples/cdnow.txt | $(VENV)/local.stamp
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/cdnow.txt -d data/downloads
+	$(BIN)/python examples/cdnow.py data/downloads data/cdnow

@@ -8,6 +8,7 @@
 #define DECLARE(level) \
     int arma_fit_complete_##level(const arma_model *, int64_t, const double *, const int64_t *, int32_t, arma_fit *)
 #ifdef X86_LEVELS
+int x86_level(void);
 DECLARE(x86_64_v2);
 DECLARE(x86_64_v3);
 DECLARE(x86_64_v4);
@@ -18,11 +19,9 @@ DECLARE(generic);
 int arma_fit_complete(const arma_model *model, int64_t n_series, const double *w, const int64_t *offsets, int32_t starts,
                       arma_fit *fits) {
 #ifdef X86_LEVELS
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
-        return arma_fit_complete_x86_64_v4(model, n_series, w, offsets, starts, fits);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
-        return arma_fit_complete_x86_64_v3(model, n_series, w, offsets, starts, fits);
+    const int level = x86_level();
+    if (level >= 4) return arma_fit_complete_x86_64_v4(model, n_series, w, offsets, starts, fits);
+    if (level >= 3) return arma_fit_complete_x86_64_v3(model, n_series, w, offsets, starts, fits);
     return arma_fit_complete_x86_64_v2(model, n_series, w, offsets, starts, fits);
 #else
     return arma_fit_complete_generic(model, n_series, w, offsets, starts, fits);

@@ -1,0 +1,74 @@
+"""The contract between the people who write jobs, the operator and the programs that run them.
+
+Imports pydantic and the standard library only.
+"""
+
+from almanac.api.common import (
+    API_VERSION,
+    GROUP,
+    VERSION,
+    ConcurrencyPolicy,
+    Engine,
+    Job,
+    JobSpec,
+    Layout,
+    Metadata,
+    Output,
+    PodTemplate,
+    Spark,
+    SparkDriver,
+    SparkExecutors,
+    Storage,
+)
+from almanac.api.errors import ExitCode, JobError, Problem, Reason, invalid_spec, problems
+from almanac.api.forecast import (
+    Aggregate,
+    Columns,
+    Evaluation,
+    Family,
+    ForecastJob,
+    ForecastModel,
+    ForecastSpec,
+    Missing,
+    Source,
+)
+from almanac.api.report import Report, Result
+
+KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob}
+"""The kinds of job by name."""
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "KINDS",
+    "VERSION",
+    "Aggregate",
+    "Columns",
+    "ConcurrencyPolicy",
+    "Engine",
+    "Evaluation",
+    "ExitCode",
+    "Family",
+    "ForecastJob",
+    "ForecastModel",
+    "ForecastSpec",
+    "Job",
+    "JobError",
+    "JobSpec",
+    "Layout",
+    "Metadata",
+    "Missing",
+    "Output",
+    "PodTemplate",
+    "Problem",
+    "Reason",
+    "Report",
+    "Result",
+    "Source",
+    "Spark",
+    "SparkDriver",
+    "SparkExecutors",
+    "Storage",
+    "invalid_spec",
+    "problems",
+]

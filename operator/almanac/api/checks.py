@@ -1,0 +1,180 @@
+"""Checks of single values that a type alone cannot express.
+
+Each returns the value, or raises ValueError saying what to write instead.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import zoneinfo
+from urllib.parse import urlsplit
+
+SCHEMES = ("s3", "gs", "file")
+QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$"
+"""What Kubernetes takes as an amount that is not negative (its own pattern, without the sign)."""
+
+FREQUENCY = r"^(auto|([1-9][0-9]{0,4})?(s|min|h|H|D)|W(-(MON|TUE|WED|THU|FRI|SAT|SUN))?|M|Q|Y)$"
+
+_MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON_FIELDS = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 7, _DAYS),
+)
+
+
+def uri(value: str) -> str:
+    """`s3://bucket/key`, `gs://bucket/key`, `file:///path` or a bare path."""
+    if not value.strip() or value != value.strip():
+        raise ValueError("must be a location without blanks around it, e.g. s3://bucket/folder")
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        if re.match(r"^(s3a?|s3n|gs|file|https?):", value):
+            raise ValueError(f"must have two slashes after the colon: {value.split(':')[0]}://...")
+        return value
+    if scheme in ("s3a", "s3n"):
+        raise ValueError(f"must start with s3:// instead of {scheme}://")
+    if scheme not in SCHEMES:
+        raise ValueError("must start with s3://, gs:// or file://, or be a path")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise ValueError("must have three slashes, file:///path: a path starts at the root")
+        return value
+    bucket = rest.split("/", 1)[0]
+    if "@" in bucket:
+        raise ValueError("must not hold credentials: put them into the Secret that storage.secretName names")
+    if not bucket:
+        raise ValueError(f"must name a bucket: {scheme}://bucket/folder")
+    return value
+
+
+def place(value: str) -> tuple[str, str]:
+    """A location as (store, normal path), so that two of them can be compared. Paths that are not absolute stay so."""
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return "file", posixpath.normpath(value)
+    if scheme == "file":
+        return "file", posixpath.normpath(rest)
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", posixpath.normpath(f"/{key}")
+
+
+def is_inside(inner: str, outer: str) -> bool:
+    """Whether the location `inner` is `outer` itself or lies below it."""
+    (inner_store, inner_path), (outer_store, outer_path) = place(inner), place(outer)
+    below = f"{inner_path}/".startswith("/" if outer_path == "/" else f"{outer_path}/")
+    return inner_store == outer_store and (below or (outer_path == "." and not inner_path.startswith(("/", ".."))))
+
+
+def endpoint(value: str) -> str:
+    """Empty, or an http or https URL without a path's query."""
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as https://minio.example.com:9000")
+    if parts.username or parts.password:
+        raise ValueError("must not hold credentials: put them into the Secret that storage.secretName names")
+    return value
+
+
+def quantity(value: str) -> str:
+    """An amount of a resource, above zero, as Kubernetes writes it."""
+    if not re.fullmatch(QUANTITY, value) or not re.search(r"[1-9]", re.split(r"[a-zA-Z]", value)[0]):
+        raise ValueError("must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero")
+    return value
+
+
+def time_zone(value: str) -> str:
+    """A name of the IANA time zone database; empty means that none is set."""
+    if value:
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of the database, "Europe"
+            raise ValueError("must be a time zone such as UTC or Europe/Berlin") from None
+    return value
+
+
+def cron(value: str) -> str:
+    """Five fields as cron has them (names, ranges, lists, steps), or a macro such as @daily; empty: none is set."""
+    if not value or value in _MACROS:
+        return value
+    if value.startswith("@"):
+        raise ValueError(f"must be five fields such as 0 6 * * 1-5, or one of {', '.join(_MACROS)}")
+    if value.startswith(("TZ=", "CRON_TZ=")):
+        raise ValueError("must not set a time zone: write it into timeZone")
+    fields = value.split()
+    if len(fields) != len(_CRON_FIELDS):
+        raise ValueError(
+            f"must be five fields such as 0 6 * * 1-5 (minute, hour, day, month, weekday), has {len(fields)}"
+        )
+    for text, (name, low, high, names) in zip(fields, _CRON_FIELDS, strict=True):
+        for part in text.split(","):
+            _cron_part(part, name, low, high, names)
+    return value
+
+
+def _cron_part(part: str, name: str, low: int, high: int, names: tuple[str, ...]) -> None:
+    match = re.fullmatch(r"(\*|\?|([a-zA-Z0-9]+)(-([a-zA-Z0-9]+))?)(/([0-9]+))?", part)
+    if not match:
+        raise ValueError(f"has {part!r} as its {name}: write *, a number, a range such as 1-5 or a step such as */15")
+    first, last, step = match[2], match[4], match[6]
+    if first is not None:
+        start = _cron_number(first, name, low, high, names)
+        end = start if last is None else _cron_number(last, name, low, high, names)
+        if end < start:
+            raise ValueError(f"has {part!r} as its {name}: a range goes from the lower to the higher")
+    if step is not None and not 1 <= int(step) <= high:
+        raise ValueError(f"has {part!r} as its {name}: a step is between 1 and {high}")
+
+
+def _cron_number(text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> int:
+    if text.lower() in names:
+        return names.index(text.lower()) + low
+    if not text.isdecimal() or not low <= int(text) <= high:
+        also = f" or one of {', '.join(names)}" if names else ""
+        raise ValueError(f"has {text!r} as its {name}: it is between {low} and {high}{also}")
+    return int(text)
+
+
+def object_name(value: str) -> str:
+    """A name that Kubernetes takes for an object (a DNS subdomain)."""
+    label = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+    if len(value) > 253 or not re.fullmatch(rf"{label}(\.{label})*", value):
+        raise ValueError(
+            "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
+        )
+    return value
+
+
+def optional_object_name(value: str) -> str:
+    """As `object_name`; empty means that none is set."""
+    return object_name(value) if value else value
+
+
+def level(value: float) -> float:
+    """A level of an interval in percent; whole ones become int, so that `80.0` and `80` name the same column."""
+    if not 0 < value < 100:
+        raise ValueError("must be strictly between 0 and 100, in percent: 95 for a 95 % interval")
+    if float(f"{value:g}") != value:
+        raise ValueError("must have at most 6 digits, since columns are named by it")
+    return int(value) if value == int(value) else value
+
+
+def frequency(value: str) -> str:
+    """A length of a period, or auto."""
+    if not re.fullmatch(FREQUENCY, value):
+        raise ValueError("must be auto, s, min, h or D (also a multiple such as 15min), W, W-MON ... W-SUN, M, Q or Y")
+    return value
+
+
+def constant(value: object) -> object:
+    """auto, true or false."""
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("must be auto, true or false")
+    return value

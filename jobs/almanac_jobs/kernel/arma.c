@@ -5,28 +5,35 @@
 
 #include "arma.h"
 
-#define DECLARE(level) \
-    int arma_fit_complete_##level(const arma_model *, int64_t, const double *, const int64_t *, int32_t, arma_fit *)
+/* FOR_THIS_PROCESSOR(name, arguments, call) defines name() to call its best instance, name_<level>(). */
 #ifdef X86_LEVELS
 int x86_level(void);
-DECLARE(x86_64_v2);
-DECLARE(x86_64_v3);
-DECLARE(x86_64_v4);
+#define FOR_THIS_PROCESSOR(name, parameters, arguments) \
+    int name##_x86_64_v2 parameters;                    \
+    int name##_x86_64_v3 parameters;                    \
+    int name##_x86_64_v4 parameters;                    \
+    int name parameters {                               \
+        const int level = x86_level();                  \
+        if (level >= 4) return name##_x86_64_v4 arguments; \
+        if (level >= 3) return name##_x86_64_v3 arguments; \
+        return name##_x86_64_v2 arguments;              \
+    }
 #else
-DECLARE(generic);
+#define FOR_THIS_PROCESSOR(name, parameters, arguments) \
+    int name##_generic parameters;                      \
+    int name parameters { return name##_generic arguments; }
 #endif
 
-int arma_fit_complete(const arma_model *model, int64_t n_series, const double *w, const int64_t *offsets, int32_t starts,
-                      arma_fit *fits) {
-#ifdef X86_LEVELS
-    const int level = x86_level();
-    if (level >= 4) return arma_fit_complete_x86_64_v4(model, n_series, w, offsets, starts, fits);
-    if (level >= 3) return arma_fit_complete_x86_64_v3(model, n_series, w, offsets, starts, fits);
-    return arma_fit_complete_x86_64_v2(model, n_series, w, offsets, starts, fits);
-#else
-    return arma_fit_complete_generic(model, n_series, w, offsets, starts, fits);
-#endif
-}
+FOR_THIS_PROCESSOR(arma_complete,
+                   (const arma_model *model, int64_t n_series, const double *w, const int64_t *offsets, int32_t starts,
+                    arma_fit *fits),
+                   (model, n_series, w, offsets, starts, fits))
+
+FOR_THIS_PROCESSOR(arma_missing,
+                   (const arma_model *model, int32_t lags, const double *delta, int64_t n_series, const double *y,
+                    const int64_t *offsets, const uint8_t *unknown, int32_t starts, arma_fit *fits, double *sigma2,
+                    int64_t *counts, double *states, double *covariances),
+                   (model, lags, delta, n_series, y, offsets, unknown, starts, fits, sigma2, counts, states, covariances))
 
 /* The free parameters of each fit as coefficients: ar, ma, seasonal ar, seasonal ma, mu; k numbers a series. */
 void arma_coefficients(const arma_model *model, int64_t n_series, const arma_fit *fits, double *out) {
@@ -63,16 +70,7 @@ int arma_finish(const arma_model *model, int64_t n_series, const double *w, cons
         arma_initial(p, q, r, k, ar, ma, dar, dma, &F, dF, c, dc, work);
         memcpy(Y, c, sizeof(double) * (size_t)r);
         memset(x, 0, sizeof(double) * (size_t)r);
-        /* The stationary covariance, P = T P T' + G G': its first row follows from c = T P Z' + G, the rest along diagonals. */
-        cov[0] = F - 1;
-        for (int j = 0; j + 1 < r; j++) cov[(j + 1) * r] = cov[j + 1] = c[j] - ar[j] * cov[0] - (ar[j] + ma[j]);
-        for (int a = 1; a < r; a++)
-            for (int b = 1; b <= a; b++) {
-                double before = cov[(a - 1) * r + b - 1], row = cov[a * r], column = cov[b * r];
-                double value = before - ar[a - 1] * ar[b - 1] * cov[0] - ar[a - 1] * column - ar[b - 1] * row -
-                               (ar[a - 1] + ma[a - 1]) * (ar[b - 1] + ma[b - 1]);
-                cov[a * r + b] = cov[b * r + a] = value;
-            }
+        arma_stationary(r, ar, ma, F, c, cov);
         for (int64_t t = 0; t < n; t++) {
             double x0 = x[0], v = series[t] - mu - x0, e = v / F, s = Y[0], gain = s / F;
             int live = 0;

@@ -53,6 +53,9 @@ void arma_expand(const arma_model *model, const double *u, double *ar, double *m
 void arma_initial(int p, int q, int r, int k, const double *ar, const double *ma, const double *dar, const double *dma,
                   double *F, double *dF, double *c, double *dc, double *work);
 int64_t arma_work(const arma_model *model);
+/* The stationary covariance of the state (r by r), P = T P T' + G G', in units of sigma^2: its first row follows from
+ * c = T P Z' + G, the others along the diagonals. */
+void arma_stationary(int r, const double *ar, const double *ma, double F, const double *c, double *cov);
 
 /* --- search.c ------------------------------------------------------------------------------------------------------------ */
 
@@ -65,7 +68,8 @@ typedef struct {
     int32_t k, n;
     double u[MAX_PARAMETERS], trial[MAX_PARAMETERS], lambda, predicted;
     int32_t evaluations, rejections, converged, started;
-    arma_value at;
+    arma_value at;                                  /* its matrix h includes `bend` */
+    double bend[MAX_PARAMETERS][MAX_PARAMETERS];    /* what the Gauss-Newton matrix lacks of the true second derivatives */
 } arma_search;
 
 void arma_search_start(arma_search *search, int k, int n, const double *u);
@@ -73,7 +77,9 @@ void arma_search_start(arma_search *search, int k, int n, const double *u);
 int arma_search_step(arma_search *search, const arma_value *value, const arma_model *model);
 /* The s-th starting point for a series; s = 0 is its own moment estimate. */
 void arma_start(const arma_model *model, const double *w, int64_t n, int s, double *u);
-/* Starts the next search of `fit`'s series or keeps the better end; see arma_simd.c and missing.c. */
+/* Keeps the end of a search in `fit` if it is the best so far. */
 void arma_keep(arma_fit *fit, const arma_search *search, const arma_model *model);
+/* Whether a later search is on its last steps to the optimum that `fit` already holds. */
+int arma_known(const arma_fit *fit, const arma_search *search);
 
 #endif

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, byref, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,18 +86,58 @@ def fit_complete(model: ArmaModel, values: NDArray[np.float64], offsets: NDArray
     fits = np.zeros(n, _FIT)
     sigma2, state = np.empty(n), np.empty((n, model.state))
     state_cov = np.empty((n, model.state * (model.state + 1) // 2))
-    struct = byref(_Model(model.p, model.q, model.P, model.Q, model.m, int(model.constant)))
-    series = (struct, c_int64(n), _address(values), _address(offsets))
-    done = library().arma_fit_complete(*series, c_int32(starts), _address(fits)) and library().arma_finish(
+    series = (_struct(model), c_int64(n), _address(values), _address(offsets))
+    done = library().arma_complete(*series, c_int32(starts), _address(fits)) and library().arma_finish(
         *series, _address(fits), _address(sigma2), _address(state), _address(state_cov)
     )
     if not done:
-        raise MemoryError(f"no memory to fit {model} to {n} series of up to {np.diff(offsets).max()} values")
-    lengths = np.diff(offsets)
+        raise _out_of_memory(model, offsets)
+    return _result(model, fits, np.diff(offsets), sigma2, state, state_cov)
+
+
+def fit_missing(
+    model: ArmaModel, delta: NDArray[np.float64], values: NDArray[np.float64], offsets: NDArray[np.int64], starts: int
+) -> ArmaFit:
+    """As `fit_complete`, for undifferenced series with missing values (NaN) inside.
+
+    `delta` are the weights of past values in y_t = w_t + sum_j delta[j] y_{t-1-j}, where w is the ARMA process; its length is the
+    number of first values that the likelihood takes as given. A missing one among these has a flat prior. Every series must have
+    more observations than these and begin and end with one. `state` is followed by the last len(delta) values of y, newest first,
+    in `state` and `state_cov` alike. Raises MemoryError.
+    """
+    n, lags = len(offsets) - 1, len(delta)
+    values, offsets = np.array(values, np.float64), np.ascontiguousarray(offsets, np.int64)
+    delta = np.ascontiguousarray(delta, np.float64)
+    first = offsets[:-1, None] + np.arange(lags)
+    unknown = np.isnan(values[first]).astype(np.uint8)
+    for i in np.flatnonzero(unknown.any(axis=1)):  # the middle of the flat prior, for the sake of rounding only
+        series = values[offsets[i] : offsets[i + 1]]
+        seen = np.flatnonzero(~np.isnan(series))
+        values[first[i]] = np.interp(np.arange(lags), seen, series[seen])
+    fits, counts = np.zeros(n, _FIT), np.empty(n, np.int64)
+    size = model.state + lags
+    sigma2, state, state_cov = np.empty(n), np.empty((n, size)), np.empty((n, size * (size + 1) // 2))
+    done = library().arma_missing(
+        _struct(model), c_int32(lags), _address(delta), c_int64(n), _address(values), _address(offsets), _address(unknown),
+        c_int32(starts), _address(fits), _address(sigma2), _address(counts), _address(state), _address(state_cov),
+    )  # fmt: skip
+    if not done:
+        raise _out_of_memory(model, offsets)
+    return _result(model, fits, counts, sigma2, state, state_cov)
+
+
+def _result(
+    model: ArmaModel,
+    fits: NDArray[np.void],
+    counts: NDArray[np.int64],
+    sigma2: NDArray[np.float64],
+    state: NDArray[np.float64],
+    state_cov: NDArray[np.float64],
+) -> ArmaFit:
     return ArmaFit(
         coefficients=_coefficients(model, fits),
         sigma2=sigma2,
-        loglik=-lengths * (fits["objective"] + 0.5 * (1 + np.log(2 * np.pi))),
+        loglik=-counts * (fits["objective"] + 0.5 * (1 + np.log(2 * np.pi))),
         state=state,
         state_cov=state_cov,
         uncertainty=fits["uncertainty"],
@@ -106,10 +147,13 @@ def fit_complete(model: ArmaModel, values: NDArray[np.float64], offsets: NDArray
     )
 
 
+def _out_of_memory(model: ArmaModel, offsets: NDArray[np.int64]) -> MemoryError:
+    return MemoryError(f"no memory to fit {model} to {len(offsets) - 1} series of up to {np.diff(offsets).max()} values")
+
+
 def _coefficients(model: ArmaModel, fits: NDArray[np.void]) -> NDArray[np.float64]:
     out = np.empty((len(fits), model.parameters))
-    struct = byref(_Model(model.p, model.q, model.P, model.Q, model.m, int(model.constant)))
-    library().arma_coefficients(struct, c_int64(len(fits)), _address(fits), _address(out))
+    library().arma_coefficients(_struct(model), c_int64(len(fits)), _address(fits), _address(out))
     return out
 
 
@@ -117,6 +161,10 @@ def _ma_edge(model: ArmaModel, u: NDArray[np.float64]) -> NDArray[np.float64]:
     seasonal = model.p + model.q + model.P
     columns = [*range(model.p, model.p + model.q), *range(seasonal, seasonal + model.Q)]
     return np.abs(u[:, columns]).max(axis=1, initial=0.0)
+
+
+def _struct(model: ArmaModel) -> Any:
+    return byref(_Model(model.p, model.q, model.P, model.Q, model.m, int(model.constant)))
 
 
 def _address(array: NDArray[np.generic]) -> c_void_p:

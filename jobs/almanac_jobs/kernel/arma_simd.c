@@ -12,27 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arma.h"
-
-#define CONCAT_(a, b) a##_##b
-#define CONCAT(a, b) CONCAT_(a, b)
-#define INLINE static inline __attribute__((always_inline))
-
-typedef double vd __attribute__((vector_size(8 * LANES)));
-typedef int64_t vi __attribute__((vector_size(8 * LANES)));
+#include "lanes.h"
 
 enum { CHECK_EVERY = 8 };
 static const double STEADY = 1e-7; /* F and c change by the square of Y from here on */
-
-INLINE vd masked(vi mask, vd value) { return (vd)((vi)value & mask); }
-INLINE vd choose(vi mask, vd yes, vd no) { return (vd)(((vi)yes & mask) | ((vi)no & ~mask)); }
-INLINE vd absolute(vd value) { return (vd)((vi)value & INT64_MAX); }
-INLINE vd all(double value) { return (vd){value, value, value, value, value, value, value, value}; }
-INLINE int any(vi mask) {
-    int64_t joined = 0;
-    for (int l = 0; l < LANES; l++) joined |= mask[l];
-    return joined != 0;
-}
 
 /* What the filter needs and gives; every pointer is into one lane's-wide work space. */
 typedef struct {
@@ -46,7 +29,8 @@ typedef struct {
 INLINE void run_filter(filter *restrict f, const int p, const int r, const int k, const int constant,
                        const uint32_t ar_mask, int n_min, int n_max, vi lengths, const vd *restrict w) {
     const int free = k - constant;
-    vd F = f->F, S = all(0), product = all(1), exponent = all(0);
+    vd F = f->F, S = all(0);
+    product variances = product_of_nothing();
     vd dF[MAX_PARAMETERS], dS[MAX_PARAMETERS], dL[MAX_PARAMETERS], dv[MAX_PARAMETERS], ds[MAX_PARAMETERS], dk[MAX_PARAMETERS],
         de[MAX_PARAMETERS], dx0[MAX_PARAMETERS], h[MAX_PARAMETERS * (MAX_PARAMETERS + 1) / 2];
     vd *c = f->c, *Y = f->Y, *x = f->x, *dc = f->dc, *dY = f->dY, *dx = f->dx, *ar = f->ar, *dar = f->dar;
@@ -68,14 +52,8 @@ INLINE void run_filter(filter *restrict f, const int p, const int r, const int k
             dv[j] = masked(inside, (j == free ? all(-1) : all(0)) - dx0[j]);
         }
         if (!steady) {
-            /* sum log F as a product whose exponent is taken out, in whole numbers, before it can overflow */
-            product *= choose(inside, F, all(1));
-            if ((t & 3) == 3) {
-                vi bits = (vi)product;
-                vi power = (bits >> 52) - 1023;
-                exponent += __builtin_convertvector(power, vd);
-                product = (vd)((bits & 0x000fffffffffffffLL) | 0x3ff0000000000000LL);
-            }
+            variances.mantissa *= choose(inside, F, all(1));
+            if ((t & 3) == 3) product_normalise(&variances);
             for (int j = 0; j < free; j++) {
                 vd relative = masked(inside, dF[j]) * iF;
                 dL[j] += relative;
@@ -142,7 +120,7 @@ INLINE void run_filter(filter *restrict f, const int p, const int r, const int k
             }
         }
         if ((t & (CHECK_EVERY - 1)) == CHECK_EVERY - 1) {
-            vi small = moving;
+            vi small = moving & (vi)(absolute(F - all(1)) < all(STEADY));
             for (int i = 0; i < r; i++) small &= (vi)(absolute(Y[i]) < all(STEADY));
             for (int j = 0; j < free; j++)
                 for (int i = 0; i < r; i++) small &= (vi)(absolute(dY[j * r + i]) < all(STEADY));
@@ -165,7 +143,8 @@ INLINE void run_filter(filter *restrict f, const int p, const int r, const int k
         }
     }
     f->S = S;
-    for (int l = 0; l < LANES; l++) f->L[l] = log(product[l]) + exponent[l] * 0.6931471805599453094;
+    f->F = F;
+    for (int l = 0; l < LANES; l++) f->L[l] = product_log(&variances, l);
     for (int j = 0; j < k; j++) {
         f->dS[j] = dS[j];
         f->dL[j] = dL[j];
@@ -218,7 +197,8 @@ static void refill(work_queue *queue, int l) {
 
 static void read_value(const filter *f, int l, int k, int64_t n, arma_value *value) {
     double S = f->S[l], count = (double)n;
-    value->f = 0.5 * (log(S / count) + f->L[l] / count);
+    /* F falls to 1 and never below: where it did, precision was lost, and the point is refused. */
+    value->f = f->F[l] > 1 - 1e-6 ? 0.5 * (log(S / count) + f->L[l] / count) : NAN;
     for (int i = 0, a = 0; i < k; i++) {
         value->g[i] = 0.5 * (f->dS[i][l] / S + f->dL[i][l] / count);
         for (int j = 0; j <= i; j++, a++) value->h[i][j] = value->h[j][i] = f->h[a][l] / S;
@@ -226,7 +206,7 @@ static void read_value(const filter *f, int l, int k, int64_t n, arma_value *val
 }
 
 /* Fits `n_series` complete series, longest first; w[offsets[i] .. offsets[i+1]) is series i. Returns 0 when out of memory. */
-int CONCAT(arma_fit_complete, LEVEL)(const arma_model *model, int64_t n_series, const double *w, const int64_t *offsets,
+int CONCAT(arma_complete, LEVEL)(const arma_model *model, int64_t n_series, const double *w, const int64_t *offsets,
                                      int32_t starts, arma_fit *fits) {
     const int p = arma_ar_order(model), q = arma_ma_order(model), r = arma_state(model), k = arma_parameters(model);
     const int constant = model->constant;
@@ -307,7 +287,7 @@ int CONCAT(arma_fit_complete, LEVEL)(const arma_model *model, int64_t n_series, 
             if (one->series < 0) continue;
             arma_value value;
             read_value(&f, l, k, queue.lengths[l], &value);
-            if (arma_search_step(&one->search, &value, model)) continue;
+            if (arma_search_step(&one->search, &value, model) && !arma_known(&fits[one->series], &one->search)) continue;
             arma_keep(&fits[one->series], &one->search, model);
             refill(&queue, l);
         }

@@ -170,3 +170,14 @@ void arma_initial(int p, int q, int r, int k, const double *ar, const double *ma
 #undef MA
 #undef LEVEL_AT
 }
+
+void arma_stationary(int r, const double *ar, const double *ma, double F, const double *c, double *cov) {
+    cov[0] = F - 1;
+    for (int j = 0; j + 1 < r; j++) cov[(j + 1) * r] = cov[j + 1] = c[j] - ar[j] * cov[0] - (ar[j] + ma[j]);
+    for (int a = 1; a < r; a++)
+        for (int b = 1; b <= a; b++) {
+            double before = cov[(a - 1) * r + b - 1], row = cov[a * r], column = cov[b * r];
+            cov[a * r + b] = cov[b * r + a] = before - ar[a - 1] * ar[b - 1] * cov[0] - ar[a - 1] * column - ar[b - 1] * row -
+                                              (ar[a - 1] + ma[a - 1]) * (ar[b - 1] + ma[b - 1]);
+        }
+}

@@ -9,7 +9,10 @@ static const double LONGEST_STEP = 1.5; /* of mu, in standard deviations of the 
 /* A step goes at most this share of the way to the edge. The likelihood is flat across the edge of invertibility, so that a search
  * for an optimum there comes ten times closer with every step, and one for an optimum just inside is never stuck on the edge. */
 static const double TO_THE_EDGE = 0.9;
+static const double STATIONARY = 1 - 1e-6; /* nearer to a unit root the stationary variance swamps the precision of a double */
 static const double ENOUGH = 1e-8; /* nats of log-likelihood that one more step is predicted to gain */
+
+static const double NEAR = 0.03, NEAR_VALUE = 0.05; /* in u, and in nats: two ends this close are one optimum */
 
 /* Solves (H + D) x = b for a symmetric positive definite matrix by Cholesky; returns 0 where it is not. */
 static int solve(int k, const double h[MAX_PARAMETERS][MAX_PARAMETERS], const double *damping, const double *b, double *x) {
@@ -56,13 +59,15 @@ static int propose(arma_search *search, const arma_model *model) {
     for (; search->rejections <= MAX_REJECTIONS; search->rejections++, search->lambda = fmax(search->lambda * 8, 1e-3)) {
         double damping[MAX_PARAMETERS], minus[MAX_PARAMETERS], step[MAX_PARAMETERS];
         for (int i = 0; i < k; i++) {
-            damping[i] = search->lambda * (search->at.h[i][i] + 1e-4);
+            damping[i] = search->lambda * (fabs(search->at.h[i][i]) + 1e-4);
             minus[i] = -search->at.g[i];
         }
         if (!solve(k, search->at.h, damping, minus, step)) continue;
         for (int i = 0; i < k; i++) {
             if (!isfinite(step[i])) break;
-            double room = i >= free ? LONGEST_STEP : TO_THE_EDGE * (step[i] > 0 ? 1 - search->u[i] : 1 + search->u[i]);
+            int seasonal = i - model->p - model->q;
+            double edge = i < model->p || (seasonal >= 0 && seasonal < model->P) ? STATIONARY : 1;
+            double room = i >= free ? LONGEST_STEP : TO_THE_EDGE * (edge + (step[i] > 0 ? -search->u[i] : search->u[i]));
             if (fabs(step[i]) > room) step[i] = copysign(room, step[i]);
             search->trial[i] = search->u[i] + step[i];
         }
@@ -71,6 +76,30 @@ static int propose(arma_search *search, const arma_model *model) {
         if (search->lambda > 1e6) break;
     }
     return 0;
+}
+
+/* Moves to `value`, learning from the change of the gradient what the Gauss-Newton matrix cannot know: a symmetric rank-one update
+ * of the missing part (structured quasi-Newton, as in Dennis, Gay and Welsch 1981). Without it the search crawls along the ridge
+ * where AR and MA factors nearly cancel. */
+static void move(arma_search *search, const arma_value *value) {
+    int k = search->k;
+    double step[MAX_PARAMETERS], lack[MAX_PARAMETERS], along = 0, lack2 = 0, step2 = 0;
+    for (int i = 0; i < k; i++) step[i] = search->trial[i] - search->u[i];
+    for (int i = 0; i < k; i++) {
+        lack[i] = value->g[i] - search->at.g[i];
+        for (int j = 0; j < k; j++) lack[i] -= (value->h[i][j] + search->bend[i][j]) * step[j];
+        along += lack[i] * step[i];
+        lack2 += lack[i] * lack[i];
+        step2 += step[i] * step[i];
+    }
+    memcpy(search->u, search->trial, sizeof search->u);
+    search->at = *value;
+    int informative = search->started && along * along > 1e-6 * lack2 * step2 && along != 0;
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < k; j++) {
+            if (informative) search->bend[i][j] += lack[i] * lack[j] / along;
+            search->at.h[i][j] += search->bend[i][j];
+        }
 }
 
 void arma_search_start(arma_search *search, int k, int n, const double *u) {
@@ -86,12 +115,11 @@ void arma_search_start(arma_search *search, int k, int n, const double *u) {
 int arma_search_step(arma_search *search, const arma_value *value, const arma_model *model) {
     search->evaluations++;
     int first = !search->started;
-    search->started = 1;
     if (isfinite(value->f) && value->f <= search->at.f) {
         double gained = first ? INFINITY : search->at.f - value->f;
-        memcpy(search->u, search->trial, sizeof search->u);
-        search->at = *value;
+        move(search, value);
         if (!first) search->lambda *= 0.15;
+        search->started = 1;
         search->rejections = 0;
         if (search->k == 0 || search->n * fmax(gained, search->predicted) < ENOUGH) {
             search->converged = 1;
@@ -118,13 +146,14 @@ int arma_search_step(arma_search *search, const arma_value *value, const arma_mo
 static double uncertainty(const arma_search *search, const arma_model *model) {
     int free = search->k - model->constant;
     if (free == 0) return 0;
-    double none[MAX_PARAMETERS], x[MAX_PARAMETERS], y[MAX_PARAMETERS], size = 0;
+    double h[MAX_PARAMETERS][MAX_PARAMETERS], none[MAX_PARAMETERS], x[MAX_PARAMETERS], y[MAX_PARAMETERS], size = 0;
     for (int i = 0; i < free; i++) {
-        none[i] = 1e-12 * (search->at.h[i][i] + 1e-300);
+        for (int j = 0; j < free; j++) h[i][j] = search->at.h[i][j] - search->bend[i][j];
+        none[i] = 1e-9 * h[i][i] + 1e-300;
         x[i] = 1;
     }
     for (int round = 0; round < 20; round++) {
-        if (!solve(free, search->at.h, none, x, y)) return INFINITY;
+        if (!solve(free, h, none, x, y)) return INFINITY;
         size = 0;
         for (int i = 0; i < free; i++) size += y[i] * y[i];
         size = sqrt(size);
@@ -141,6 +170,13 @@ void arma_keep(arma_fit *fit, const arma_search *search, const arma_model *model
     fit->converged = search->converged;
     fit->uncertainty = uncertainty(search, model);
     memcpy(fit->u, search->u, sizeof fit->u);
+}
+
+int arma_known(const arma_fit *fit, const arma_search *search) {
+    if (!(fabs(search->at.f - fit->objective) * search->n < NEAR_VALUE)) return 0;
+    for (int i = 0; i < search->k; i++)
+        if (!(fabs(search->u[i] - fit->u[i]) < NEAR)) return 0;
+    return 1;
 }
 
 /* Coefficients -> free parameters by stepping down, kept well inside; NaN and explosive values end at the edge. */
@@ -207,10 +243,18 @@ static void moment_start(int p, int q, const double *w, int64_t n, double *u) {
     free_from_coefficients(q, theta, u + p);
 }
 
-/* Starting values of (ar1, ma1-as-kappa, sar1, sma1) that between them lie in every basin seen on simulated and journal data. */
+/* First-lag partial autocorrelations (ar, ma, seasonal ar, seasonal ma) that between them lie in every basin seen on simulated and
+ * journal data; ma = 0.9 means theta = -0.9. The fourth leads to the optima with a root at the highest frequency. */
 static const double STARTS[][4] = {
-    {0.0, 0.9, 0.0, 0.5}, {0.7, 0.3, 0.3, 0.5}, {-0.6, -0.6, 0.0, 0.0}, {0.9, 0.7, 0.5, 0.8}, {-0.5, 0.5, -0.4, 0.3}, {0.3, -0.5, 0.6, 0.2},
+    {0.0, 0.9, 0.0, 0.5}, {0.7, 0.3, 0.3, 0.5}, {-0.6, -0.6, 0.0, 0.0}, {-0.93, -0.98, 0.0, 0.3}, {0.9, 0.7, 0.5, 0.8}, {-0.5, 0.5, -0.4, 0.3},
 };
+enum { TABLE = sizeof STARTS / sizeof *STARTS, FREQUENCIES = 6 };
+
+/* A pair of conjugate roots of modulus 1 / radius at `angle`, as the first two partial autocorrelations. */
+static void conjugate_pair(double radius, double angle, double *u) {
+    u[0] = 2 * radius * cos(angle) / (1 + radius * radius);
+    u[1] = -radius * radius;
+}
 
 void arma_start(const arma_model *model, const double *w, int64_t n, int s, double *u) {
     int p = model->p, q = model->q, P = model->P, Q = model->Q, k = arma_parameters(model);
@@ -221,19 +265,21 @@ void arma_start(const arma_model *model, const double *w, int64_t n, int s, doub
         if (P > 0 && Q == 0) u[p + q] = 0.3;
         return;
     }
-    const int fixed = sizeof STARTS / sizeof *STARTS;
-    if (s <= fixed) {
-        const double *kappa = STARTS[s - 1];
-        if (p > 0) u[0] = kappa[0];
-        if (q > 0) u[p] = kappa[1];
-        if (P > 0) u[p + q] = kappa[2];
-        if (Q > 0) u[p + q + P] = kappa[3];
+    const double *kappa = STARTS[(s - 1) % TABLE];
+    if (p > 0) u[0] = kappa[0];
+    if (q > 0) u[p] = kappa[1];
+    if (P > 0) u[p + q] = kappa[2];
+    if (Q > 0) u[p + q + P] = kappa[3];
+    if (s <= TABLE) return;
+    if (p >= 2 && q >= 2 && s <= TABLE + FREQUENCIES) {
+        /* A dip of the spectrum: moving-average roots on the circle, autoregressive ones close behind, at one frequency. */
+        double angle = 3.14159265358979323846 * (s - TABLE) / (FREQUENCIES + 1);
+        conjugate_pair(0.85, angle, u);
+        conjugate_pair(0.98, angle, u + p);
+        return;
     }
-    /* Higher orders, and starts beyond the table: a Kronecker sequence, the same for every series. */
-    for (int i = 0; i < k - model->constant; i++) {
-        int first = i == 0 || i == p || i == p + q || i == p + q + P;
-        if (s <= fixed && first) continue;
+    for (int i = 0; i < k - model->constant; i++) { /* a Kronecker sequence, the same for every series */
         double x = (double)s * sqrt(2.0 + 3.0 * i);
-        u[i] = (1.6 * (x - floor(x)) - 0.8) * (s <= fixed ? 0.8 : 1.0);
+        u[i] = 1.6 * (x - floor(x)) - 0.8;
     }
 }

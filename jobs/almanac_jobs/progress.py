@@ -19,12 +19,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from almanac.api import JobError, Reason
+
 LINE_EVERY = 5.0
 """Seconds between two lines of a log."""
 
 
-class Interrupted(Exception):  # noqa: N818 - named as the reason that a Report gives
-    """The run was asked to stop, and does: what it has written so far is not published."""
+class Interrupted(JobError):  # noqa: N818 - named as the reason that it carries
+    """The run was asked to stop, by a signal or because another part of it has failed, and does."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.INTERRUPTED, "stopped before it was complete: results of earlier runs are as they were")
 
 
 @dataclass(frozen=True, slots=True)

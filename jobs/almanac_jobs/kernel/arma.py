@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctypes import Structure, byref, c_int32, c_int64, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -59,13 +59,15 @@ class ArmaModel:
 class ArmaFit:
     """Fits of n series, one entry a series.
 
-    `coefficients` (n, k) are ar, ma, seasonal ar, seasonal ma, mean. `loglik` is the exact Gaussian log-likelihood of the series as
-    given. `state` (n, r) and `state_cov` (n, r(r+1)/2: lower triangle by rows, in units of `sigma2`) are the filter's prediction for
-    the time after the last value. `uncertainty` is the largest standard error along any direction of the partial autocorrelations,
-    `ma_edge` the largest moving-average partial autocorrelation in absolute value: 1 is the border of invertibility.
+    `coefficients` (n, k) are ar, ma, seasonal ar, seasonal ma, mean. `observations` are those that the likelihood
+    counts. `loglik` is the exact Gaussian log-likelihood of the series as given. `state` (n, r) and `state_cov` (n,
+    r(r+1)/2: lower triangle by rows, in units of `sigma2`) are the filter's prediction for the time after the last
+    value. `uncertainty` is the largest standard error along any direction of the partial autocorrelations, `ma_edge`
+    the largest moving-average partial autocorrelation in absolute value: 1 is the border of invertibility.
     """
 
     coefficients: NDArray[np.float64]
+    observations: NDArray[np.int64]
     sigma2: NDArray[np.float64]
     loglik: NDArray[np.float64]
     state: NDArray[np.float64]
@@ -75,11 +77,17 @@ class ArmaFit:
     converged: NDArray[np.bool_]
     evaluations: NDArray[np.int32]
 
+    def take(self, rows: NDArray[np.int64]) -> ArmaFit:
+        """The fits of the series at `rows`, in that order."""
+        return ArmaFit(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
 
 def fit_complete(model: ArmaModel, values: NDArray[np.float64], offsets: NDArray[np.int64], starts: int) -> ArmaFit:
-    """Maximise the exact likelihood of complete, finite, non-constant series; `values[offsets[i]:offsets[i + 1]]` is series i.
+    """Maximise the exact likelihood of complete, finite, non-constant series; `values[offsets[i]:offsets[i + 1]]` is
+    series i.
 
-    `starts` searches a series begin at its own moment estimate and at fixed points; the best end counts. Raises MemoryError.
+    `starts` searches a series begin at its own moment estimate and at fixed points; the best end counts. Raises
+    MemoryError.
     """
     n = len(offsets) - 1
     values, offsets = np.ascontiguousarray(values, np.float64), np.ascontiguousarray(offsets, np.int64)
@@ -100,10 +108,10 @@ def fit_missing(
 ) -> ArmaFit:
     """As `fit_complete`, for undifferenced series with missing values (NaN) inside.
 
-    `delta` are the weights of past values in y_t = w_t + sum_j delta[j] y_{t-1-j}, where w is the ARMA process; its length is the
-    number of first values that the likelihood takes as given. A missing one among these has a flat prior. Every series must have
-    more observations than these and begin and end with one. `state` is followed by the last len(delta) values of y, newest first,
-    in `state` and `state_cov` alike. Raises MemoryError.
+    `delta` are the weights of past values in y_t = w_t + sum_j delta[j] y_{t-1-j}, where w is the ARMA process; its
+    length is the number of first values that the likelihood takes as given. A missing one among these has a flat prior.
+    Every series must have more observations than these and begin and end with one. `state` is followed by the last
+    len(delta) values of y, newest first, in `state` and `state_cov` alike. Raises MemoryError.
     """
     n, lags = len(offsets) - 1, len(delta)
     values, offsets = np.array(values, np.float64), np.ascontiguousarray(offsets, np.int64)
@@ -117,10 +125,9 @@ def fit_missing(
     fits, counts = np.zeros(n, _FIT), np.empty(n, np.int64)
     size = model.state + lags
     sigma2, state, state_cov = np.empty(n), np.empty((n, size)), np.empty((n, size * (size + 1) // 2))
-    done = library().arma_missing(
-        _struct(model), c_int32(lags), _address(delta), c_int64(n), _address(values), _address(offsets), _address(unknown),
-        c_int32(starts), _address(fits), _address(sigma2), _address(counts), _address(state), _address(state_cov),
-    )  # fmt: skip
+    inputs = (_struct(model), c_int32(lags), _address(delta), c_int64(n), _address(values), _address(offsets))
+    results = map(_address, (fits, sigma2, counts, state, state_cov))
+    done = library().arma_missing(*inputs, _address(unknown), c_int32(starts), *results)
     if not done:
         raise _out_of_memory(model, offsets)
     return _result(model, fits, counts, sigma2, state, state_cov)
@@ -136,6 +143,7 @@ def _result(
 ) -> ArmaFit:
     return ArmaFit(
         coefficients=_coefficients(model, fits),
+        observations=counts,
         sigma2=sigma2,
         loglik=-counts * (fits["objective"] + 0.5 * (1 + np.log(2 * np.pi))),
         state=state,
@@ -148,7 +156,9 @@ def _result(
 
 
 def _out_of_memory(model: ArmaModel, offsets: NDArray[np.int64]) -> MemoryError:
-    return MemoryError(f"no memory to fit {model} to {len(offsets) - 1} series of up to {np.diff(offsets).max()} values")
+    return MemoryError(
+        f"no memory to fit {model} to {len(offsets) - 1} series of up to {np.diff(offsets).max()} values"
+    )
 
 
 def _coefficients(model: ArmaModel, fits: NDArray[np.void]) -> NDArray[np.float64]:

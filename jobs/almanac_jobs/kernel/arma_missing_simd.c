@@ -118,8 +118,8 @@ static vd step_filter(kalman *f, const series_view *s, double y, int *certain) {
         for (int i = 0; i < size; i++) Q[r * size + i] = Q[i * size + r] = all(0);
     f->Q = P;
     f->P = Q;
+    *certain = seen;
     if (seen) {
-        *certain = 1;
         for (int i = 0; i < size * size && *certain; i++) *certain = !any((vi)(absolute(Q[i]) > all(VANISHED)));
     }
     return v;

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from almanac.api.errors import JobError, Reason
+from almanac.api import JobError, Reason
 
 Ints = NDArray[np.int64]
 Times = NDArray[np.datetime64]

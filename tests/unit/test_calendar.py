@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from almanac.api.errors import JobError, Reason
+from almanac.api import JobError, Reason
 from almanac_jobs.calendar import Calendar, Frequency, Unit, check, check_zone, infer, only_weekday
 
 # The same periods in pandas' words. Ours are named by their first day, pandas' weeks by their last.

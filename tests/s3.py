@@ -1,0 +1,125 @@
+"""An S3 server inside the test process, with faults on demand."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import boto3
+import pyarrow.fs as pafs
+from botocore.config import Config
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+Matches = Callable[[str, str], bool]
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests whose (method, path) match: an error, a wait, a cut, a hang-up."""
+
+    matches: Matches = lambda method, path: True
+    status: int = 0
+    code: str = "SlowDown"
+    times: int = 1
+    delay: float = 0.0
+    truncate: int | None = None
+    reset: bool = False
+
+
+@dataclass
+class _Application:
+    """moto, with faults before it."""
+
+    moto: Callable[..., Iterable[bytes]]
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, env: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        self.requests.append(env)
+        for fault in self.faults:
+            if fault.times and fault.matches(env["REQUEST_METHOD"], env["PATH_INFO"]):
+                fault.times -= 1
+                return self._fail(fault, env, start)
+        return self.moto(env, start)
+
+    def _fail(self, fault: Fault, env: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        time.sleep(fault.delay)
+        if fault.reset:
+            env["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionResetError
+        if fault.status:
+            env["wsgi.input"].read(int(env.get("CONTENT_LENGTH") or 0))
+            start(f"{fault.status} Injected", [("Content-Type", "application/xml")])
+            return [f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()]
+        body = b"".join(self.moto(env, start))
+        return [body[: fault.truncate]]
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: Any) -> None:
+        pass
+
+
+class S3Server:
+    """A context manager: an S3 endpoint on this machine, empty at first. Buckets are the process's: one server at a time.
+
+    with S3Server() as s3:
+        s3.make_bucket("lake")
+        s3.faults.append(Fault(status=503, times=2))
+    """
+
+    def __enter__(self) -> Self:
+        self._application = _Application(DomainDispatcherApplication(create_backend_app))
+        self._server = make_server("127.0.0.1", 0, self._application, threaded=True, request_handler=_Quiet)
+        self.endpoint = f"http://127.0.0.1:{self._server.port}"
+        self.faults, self.requests = self._application.faults, self._application.requests
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+        }
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id="test",
+            aws_secret_access_key="secret",  # noqa: S106 - moto takes any
+            region_name="us-east-1",
+            config=Config(retries={"max_attempts": 0}, request_checksum_calculation="when_required"),
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        moto_api_backend.reset()
+
+    def make_bucket(self, name: str) -> None:
+        self.client.create_bucket(Bucket=name)
+
+    def put(self, bucket: str, key: str, body: bytes) -> None:
+        self.client.put_object(Bucket=bucket, Key=key, Body=body)
+
+    def keys(self, bucket: str) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [one["Key"] for page in pages for one in page.get("Contents", [])]
+
+    @property
+    def filesystem(self) -> pafs.S3FileSystem:
+        host = self.endpoint.removeprefix("http://")
+        return pafs.S3FileSystem(
+            access_key="test",
+            secret_key="secret",  # noqa: S106 - moto takes any
+            endpoint_override=host,
+            scheme="http",
+            region="us-east-1",
+        )

@@ -18,7 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almanac.api.forecast import ForecastModel
-from almanac_jobs.forecast.types import Floats, Forecast, Ints, Parameters, Ragged, SeriesBatch, Status, Strings
+from almanac_jobs.forecast import segments
+from almanac_jobs.forecast.types import (
+    Floats,
+    Forecast,
+    Ints,
+    Parameters,
+    Ragged,
+    SeriesBatch,
+    Status,
+    Strings,
+    fallback_status,
+)
 from almanac_jobs.kernel.arma import ArmaFit, ArmaModel, fit_complete, fit_missing
 
 UNCERTAIN = 0.5
@@ -113,18 +124,19 @@ def fit(batch: SeriesBatch, model: ForecastModel) -> Parameters:
 def fit_order(batch: SeriesBatch, order: Order, starts: int | None = None) -> Parameters:
     """Fit one order to every series of a batch, each from `starts` points (default: as many as the order needs).
 
-    A series that is too short for the order, or that no start could be fitted to, has status `too_short` and NaN for
-    parameters. Series are finite but for NaN. Raises MemoryError.
+    A series that is too short for the order has status `too_short`, one whose likelihood could not be evaluated
+    anywhere `fallback:naive`; both have NaN for parameters and no state. Series are finite but for NaN. Raises
+    MemoryError.
     """
     starts = starts or order.starts
-    missing = _count(np.isnan(batch.values.values), batch.values)
-    observations = batch.values.lengths - missing
+    observations = batch.observed
+    missing = batch.values.lengths - observations
     enough = observations - order.lags > order.arma.parameters + 1
     smooth = _interpolated(batch.values) if missing.any() else batch.values
     differenced = _difference(smooth, order)
-    mean, spread = _moments(differenced)
-    level = np.maximum.reduceat(np.abs(np.append(smooth.values, 0)), smooth.offsets[:-1]) if len(batch) else np.empty(0)
-    still = enough & (spread <= 16 * np.finfo(float).eps * level)
+    mean = segments.means(differenced)
+    spread, level = segments.deviations(differenced, mean), segments.largest(smooth)
+    still = enough & (spread <= segments.EXACT * level)
     groups = {
         "short": ~enough,
         "still": still,
@@ -186,9 +198,10 @@ def _missing(order: Order, values: Ragged, scaling: _Scaling, starts: int) -> Pa
 
 def _line(order: Order, lengths: Ints) -> Floats:
     """For every series, the polynomial in time that differencing turns into 1."""
-    time = np.concatenate([np.arange(length, dtype=float) for length in lengths]) if len(lengths) else np.empty(0)
+    time = np.arange(lengths.sum(), dtype=np.float64) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     degree = order.d + order.D
-    return time**degree / (order.m**order.D * math.factorial(degree))
+    line: Floats = time**degree / (order.m**order.D * math.factorial(degree))
+    return line
 
 
 def _parameters(order: Order, fitted: ArmaFit, scaling: _Scaling, counts: Ints, last: Floats) -> Parameters:
@@ -215,8 +228,8 @@ def _parameters(order: Order, fitted: ArmaFit, scaling: _Scaling, counts: Ints, 
         loglik=loglik,
         aicc=aicc,
         observations=counts,
-        state=Ragged.regular(np.hstack([fitted.state * size, last])),
-        state_cov=_kept(fitted.state_cov, ~known & ~failed),
+        state=segments.rows_where(~failed, np.hstack([fitted.state * size, last])),
+        state_cov=segments.rows_where(~known & ~failed, fitted.state_cov),
     )
 
 
@@ -227,7 +240,7 @@ def _status(order: Order, fitted: ArmaFit, coefficients: Floats, failed: NDArray
     over = ((order.d > 0) & (1 + ma < UNIT_ROOT)) | ((order.D > 0) & (1 + sma < UNIT_ROOT))
     weak = ~(fitted.uncertainty < UNCERTAIN)
     return np.select(
-        [failed, over, weak], [Status.TOO_SHORT, Status.OVER_DIFFERENCED, Status.WEAKLY_IDENTIFIED], Status.OK
+        [failed, over, weak], [fallback_status("naive"), Status.OVER_DIFFERENCED, Status.WEAKLY_IDENTIFIED], Status.OK
     ).astype(np.str_)
 
 
@@ -251,14 +264,14 @@ def _still(order: Order, values: Ragged, mean: Floats, level: Floats) -> Paramet
     """Series that do not vary once differenced: a constant, a line, a fixed season; forecast exactly as such."""
     n = len(values)
     plain = Order(0, order.d, 0, 0, order.D, 0, order.m)
-    moving = np.abs(mean) > 16 * np.finfo(float).eps * level
+    moving = np.abs(mean) > segments.EXACT * level
     last = _last(values, order.lags)
     nothing = np.full(n, np.nan)
     return Parameters(
         model=np.full(n, "arima"),
         form=np.where(moving, str(replace(plain, constant=True)), str(plain)),
         status=np.full(n, Status.CONSTANT.value),
-        coefficients=Ragged(mean[moving], np.concatenate(([0], np.cumsum(moving))).astype(np.int64)),
+        coefficients=segments.rows_where(moving, mean[:, None]),
         sigma2=np.zeros(n),
         loglik=nothing,
         aicc=nothing,
@@ -350,8 +363,7 @@ def _shifted(table: Floats) -> Floats:
 def _difference(series: Ragged, order: Order) -> Ragged:
     for lag in (1,) * order.d + (order.m,) * order.D:
         lengths = np.maximum(series.lengths - lag, 0)
-        position = np.arange(len(series.values)) - np.repeat(series.offsets[:-1], series.lengths)
-        later = np.flatnonzero(position >= lag)
+        later = np.flatnonzero(segments.positions(series) >= lag)
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         series = Ragged(series.values[later] - series.values[later - lag], offsets)
     return series
@@ -370,26 +382,3 @@ def _last(series: Ragged, lags: int) -> Floats:
     return (
         series.values[(series.offsets[1:, None] - 1 - np.arange(lags)).clip(0)] if lags else np.empty((len(series), 0))
     )
-
-
-def _count(mask: NDArray[np.bool_], series: Ragged) -> Ints:
-    return np.diff(np.concatenate(([0], np.cumsum(mask)))[series.offsets])
-
-
-def _moments(series: Ragged) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (about it, divisor n) of every series; zero for an empty one."""
-    lengths = np.maximum(series.lengths, 1)
-    mean = _sums(series.values, series) / lengths
-    return mean, np.sqrt(_sums((series.values - np.repeat(mean, series.lengths)) ** 2, series) / lengths)
-
-
-def _sums(values: Floats, series: Ragged) -> Floats:
-    """Sums of each series' own values, whatever its neighbours' size: the same series gives the same bytes in any
-    batch.
-    """
-    return np.bincount(np.repeat(np.arange(len(series)), series.lengths), values, minlength=len(series))
-
-
-def _kept(covariances: Floats, rows: NDArray[np.bool_]) -> Ragged:
-    lengths = np.where(rows, covariances.shape[1], 0)
-    return Ragged(covariances[rows].reshape(-1), np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))

@@ -1,4 +1,6 @@
-"""What forecasting models take and give: batches of series in, parameters and forecasts out, as arrays of one entry a series."""
+"""What forecasting models take and give: batches of series in, parameters and forecasts out, as arrays of one entry a
+series.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from statistics import NormalDist
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +23,15 @@ class Status(StrEnum):
 
     OK = "ok"
     WEAKLY_IDENTIFIED = "weakly_identified"
-    """The likelihood hardly depends on some direction of the parameters (phi close to -theta): read forecasts, not coefficients."""
+    """The likelihood hardly depends on some direction of the parameters (phi close to -theta): read forecasts, not
+    coefficients.
+    """
     OVER_DIFFERENCED = "over_differenced"
     """A moving-average root is on the unit circle: one difference less would describe the series better."""
     TOO_SHORT = "too_short"
-    """Fewer observations than `minObservations` or than the model needs: the last value is carried forward, without an interval."""
+    """Fewer observations than `minObservations` or than the model needs: the last value is carried forward, without an
+    interval.
+    """
     CONSTANT = "constant"
     """No variation is left after differencing: the forecast is exact and its interval has no width."""
     NOT_FINITE = "not_finite"
@@ -45,7 +51,9 @@ def fallback_status(model: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """Lists of floats of different lengths, end to end: list i is `values[offsets[i]:offsets[i + 1]]`, as Arrow keeps them."""
+    """Lists of floats of different lengths, end to end: list i is `values[offsets[i]:offsets[i + 1]]`, as Arrow keeps
+    them.
+    """
 
     values: Floats
     offsets: Ints
@@ -90,7 +98,11 @@ class Ragged:
     @classmethod
     def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
         lengths = np.concatenate([part.lengths for part in parts]) if parts else np.empty(0, np.int64)
-        values = np.concatenate([part.values[part.offsets[0] : part.offsets[-1]] for part in parts]) if parts else np.empty(0)
+        values = (
+            np.concatenate([part.values[part.offsets[0] : part.offsets[-1]] for part in parts])
+            if parts
+            else np.empty(0)
+        )
         return cls(values, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
 
 
@@ -98,8 +110,8 @@ class Ragged:
 class SeriesBatch:
     """Series on a regular grid of periods, one value a period, NaN where nothing was observed.
 
-    `values` are lists of one series each; `end` is the period number of each series' last value (see `calendar.Frequency`).
-    A series neither starts nor ends with NaN, and may be empty.
+    `values` are lists of one series each; `end` is the period number of each series' last value (see
+    `calendar.Frequency`). A series neither starts nor ends with NaN, and may be empty.
     """
 
     values: Ragged
@@ -129,11 +141,11 @@ class SeriesBatch:
 class Parameters:
     """Fitted models, one entry a series: all that is needed to forecast further, and nothing of the data.
 
-    `model` is the family that was fitted in the end (`arima`, `ets`, `naive` ...), `form` its order or shape in the field's
-    notation (`(1,1,1)`, `(0,1,1)(0,1,1)[12]`, `(A,N,A)[7]`), empty where the family has only one. `coefficients` are named by
-    the family's `terms(form)`. `state` and `state_cov` are the family's own filter state after the last observation,
-    `state_cov` in units of `sigma2` and empty where it is zero. `sigma2`, `loglik` and `aicc` are NaN where the family has none.
-    `observations` counts values that are not missing.
+    `model` is the family that was fitted in the end (`arima`, `ets`, `naive` ...), `form` its order or shape in the
+    field's notation (`(1,1,1)`, `(0,1,1)(0,1,1)[12]`, `(A,N,A)[7]`), empty where the family has only one.
+    `coefficients` are named by the family's `terms(form)`. `state` and `state_cov` are the family's own filter state
+    after the last observation, `state_cov` in units of `sigma2` and empty where it is zero. `sigma2`, `loglik` and
+    `aicc` are NaN where the family has none. `observations` counts values that are not missing.
     """
 
     model: Strings
@@ -151,14 +163,20 @@ class Parameters:
         return len(self.model)
 
     def take(self, rows: Ints) -> Parameters:
-        return Parameters(**{name: _take(getattr(self, name), rows) for name in _PARAMETER_FIELDS})
+        """The parameters of the series at `rows`, in that order."""
+        columns: dict[str, Any] = {name: _take(getattr(self, name), rows) for name in _PARAMETER_FIELDS}
+        return Parameters(**columns)
 
     def with_status(self, status: Strings) -> Self:
         return replace(self, status=status)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Parameters]) -> Parameters:
-        return cls(**{name: _concatenate([getattr(part, name) for part in parts]) for name in _PARAMETER_FIELDS})
+        """The parameters of all series of `parts`, one part after the other."""
+        columns: dict[str, Any] = {
+            name: _concatenate([getattr(part, name) for part in parts]) for name in _PARAMETER_FIELDS
+        }
+        return cls(**columns)
 
 
 _PARAMETER_FIELDS = tuple(field.name for field in fields(Parameters))
@@ -178,8 +196,8 @@ def _concatenate(columns: Sequence[NDArray[np.generic] | Ragged]) -> NDArray[np.
 class Forecast:
     """Forecasts of a batch: `mean` and standard error `se`, both (series, horizon); NaN where there is none.
 
-    The forecast distribution is normal: the interval at level L is `mean -+ z((1 + L/100) / 2) * se`. `se` is NaN where the
-    model gives no interval.
+    The forecast distribution is normal: the interval at level L is `mean -+ z((1 + L/100) / 2) * se`. `se` is NaN where
+    the model gives no interval.
     """
 
     mean: Floats

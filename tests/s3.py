@@ -69,7 +69,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 class S3Server:
-    """A context manager: an S3 endpoint on this machine, empty at first. Buckets are the process's: one server at a time.
+    """An S3 endpoint on this machine, empty at first. Buckets are the process's: one server at a time.
 
     with S3Server() as s3:
         s3.make_bucket("lake")

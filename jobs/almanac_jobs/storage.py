@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow.fs as pafs
 
@@ -48,7 +48,8 @@ class Location:
     """Where credentials came from, for messages."""
 
     def __truediv__(self, name: str) -> Location:
-        return replace(self, path=f"{self.path.rstrip('/')}/{name}", uri=f"{self.uri.rstrip('/')}/{name}")
+        shown = quote(name) if self.uri.startswith("file://") else name
+        return replace(self, path=f"{self.path.rstrip('/')}/{name}", uri=f"{self.uri.rstrip('/')}/{shown}")
 
     @property
     def bucket(self) -> str | None:
@@ -79,10 +80,8 @@ def open_location(uri: str, storage: Storage | None, *, field: str) -> Location:
 def _open_s3(field: str, storage: Storage | None) -> Location:
     # pyarrow's AWS SDK otherwise sends checksums as trailers, which older S3-compatible stores refuse or take for data.
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    from botocore.exceptions import (  # here, because it takes longer to import than a small job to run
-        BotoCoreError,
-        ClientError,
-    )
+    # Imported here: it takes as long as a small job, which may need none of it.
+    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.session import Session
 
     session = Session()
@@ -91,10 +90,8 @@ def _open_s3(field: str, storage: Storage | None) -> Location:
         credentials, origin = _s3_credentials(session)
     except (BotoCoreError, ClientError) as error:
         raise JobError(Reason.ACCESS_DENIED, f"{field}: the credentials for s3:// cannot be had: {error}") from error
-    named = (
-        (storage and storage.endpoint) or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    endpoint = (named or profile.get("endpoint_url") or "").rstrip("/")
+    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = ((storage and storage.endpoint) or environment or profile.get("endpoint_url") or "").rstrip("/")
     region = (storage and storage.region) or os.environ.get("AWS_REGION") or session.get_config_variable("region")
     scheme, _, host = endpoint.rpartition("://")
     filesystem = pafs.S3FileSystem(

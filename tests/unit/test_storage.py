@@ -74,6 +74,8 @@ def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypat
 def test_a_place_below_another() -> None:
     below = open_location("/data/", None, field="f") / "runs" / "1"
     assert (below.path, below.uri) == ("/data/runs/1", "/data/runs/1")
+    below = open_location("file:///data", None, field="f") / "a%2Fb"
+    assert (below.path, below.uri) == ("/data/a%2Fb", "file:///data/a%252Fb")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from almanac.api.forecast import (
     Source,
 )
 from almanac.api.report import Report, Result
+from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger
 
 KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob}
 """The kinds of job by name."""
@@ -45,6 +46,8 @@ __all__ = [
     "Aggregate",
     "Columns",
     "ConcurrencyPolicy",
+    "Condition",
+    "ConditionStatus",
     "Engine",
     "Evaluation",
     "ExitCode",
@@ -55,20 +58,25 @@ __all__ = [
     "Job",
     "JobError",
     "JobSpec",
+    "JobStatus",
     "Layout",
     "Metadata",
     "Missing",
     "Output",
+    "PastRun",
+    "Phase",
     "PodTemplate",
     "Problem",
     "Reason",
     "Report",
     "Result",
+    "Run",
     "Source",
     "Spark",
     "SparkDriver",
     "SparkExecutors",
     "Storage",
+    "Trigger",
     "invalid_spec",
     "problems",
 ]

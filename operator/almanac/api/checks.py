@@ -11,10 +11,14 @@ import zoneinfo
 from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs", "file")
-QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$"
-"""What Kubernetes takes as an amount that is not negative (its own pattern, without the sign)."""
 
-FREQUENCY = r"^(auto|([1-9][0-9]{0,4})?(s|min|h|H|D)|W(-(MON|TUE|WED|THU|FRI|SAT|SUN))?|M|Q|Y)$"
+# Patterns are written for Python and for Kubernetes' RE2 alike.
+URI = r"^(s3|gs)://[^/@]+(/.*)?$|^file:///.*$"
+QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+FREQUENCY = r"^(auto|([1-9][0-9]{0,5})?(s|min|h|H|D|M|Q|Y|W(-(MON|TUE|WED|THU|FRI|SAT|SUN))?))$"
+FREQUENCY_HELP = "must be s, min, H, D, W, W-SUN (weeks from Sunday on), M, Q, Y, a multiple such as 15min, or auto"
+QUANTITY_HELP = "must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero"
+CRON = r"^(@[a-z]+|[^ ]+( +[^ ]+){4})?$"
 
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -86,7 +90,7 @@ def endpoint(value: str) -> str:
 def quantity(value: str) -> str:
     """An amount of a resource, above zero, as Kubernetes writes it."""
     if not re.fullmatch(QUANTITY, value) or not re.search(r"[1-9]", re.split(r"[a-zA-Z]", value)[0]):
-        raise ValueError("must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero")
+        raise ValueError(QUANTITY_HELP)
     return value
 
 
@@ -169,7 +173,7 @@ def level(value: float) -> float:
 def frequency(value: str) -> str:
     """A length of a period, or auto."""
     if not re.fullmatch(FREQUENCY, value):
-        raise ValueError("must be auto, s, min, h or D (also a multiple such as 15min), W, W-MON ... W-SUN, M, Q or Y")
+        raise ValueError(FREQUENCY_HELP)
     return value
 
 

@@ -18,30 +18,45 @@ API_VERSION: Literal["almanac.dev/v1alpha1"] = "almanac.dev/v1alpha1"
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 ObjectName = Annotated[str, Field(max_length=253), AfterValidator(checks.optional_object_name)]
+
+
+def cel(condition: str, message: str) -> dict[str, Any]:
+    """What makes Kubernetes refuse a value that does not meet a condition over `self`, with a message that helps."""
+    return {"x-kubernetes-validations": [{"rule": condition, "message": message}]}
+
+
+def pattern(expression: str) -> str:
+    """The condition in CEL that a string matches a regular expression."""
+    return f"self.matches(r'{expression}')"
+
+
 Uri = Annotated[
     str,
     Field(
         min_length=1,
         max_length=2048,
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": "self.matches('^((s3|gs)://[^/@]+(/.*)?|file:///.*)$')"
-                    " || !self.matches('^[a-zA-Z0-9+.-]+:')",
-                    "message": "must start with s3://, gs:// or file:///, or be a path",
-                }
-            ]
-        },
+        json_schema_extra=cel(
+            f"{pattern(checks.URI)} || !self.contains('://')", "must start with s3://, gs:// or file:///, or be a path"
+        ),
     ),
     AfterValidator(checks.uri),
 ]
 Quantity = Annotated[
     str,
-    Field(max_length=32, json_schema_extra={"pattern": checks.QUANTITY}),
+    Field(max_length=32, json_schema_extra=cel(pattern(checks.QUANTITY), checks.QUANTITY_HELP)),
     AfterValidator(checks.quantity),
 ]
+Cron = Annotated[
+    str,
+    Field(
+        max_length=128,
+        json_schema_extra=cel(
+            pattern(checks.CRON), "must be five fields such as 0 6 * * 1-5, or a macro such as @daily"
+        ),
+    ),
+    AfterValidator(checks.cron),
+]
 TimeZone = Annotated[str, Field(max_length=64), AfterValidator(checks.time_zone)]
-Cron = Annotated[str, Field(max_length=128), AfterValidator(checks.cron)]
 Count = Annotated[StrictInt, Field(ge=0)]
 Positive = Annotated[StrictInt, Field(ge=1)]
 Seconds = Annotated[StrictInt, Field(ge=1, le=31_536_000)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, WithJsonSchema
 
 from almanac.api import checks
-from almanac.api.common import Job, JobSpec, Name, Positive, TimeZone, Uri
+from almanac.api.common import Job, JobSpec, Name, Positive, TimeZone, Uri, cel, pattern
 from almanac.api.model import Model, rule
 
 Order = tuple[
@@ -21,13 +21,22 @@ SeasonalOrder = tuple[
     Annotated[StrictInt, Field(ge=0, le=1)],
     Annotated[StrictInt, Field(ge=0, le=2)],
 ]
-Frequency = Annotated[str, Field(json_schema_extra={"pattern": checks.FREQUENCY}), AfterValidator(checks.frequency)]
+Frequency = Annotated[
+    str,
+    Field(max_length=16, json_schema_extra=cel(pattern(checks.FREQUENCY), checks.FREQUENCY_HELP)),
+    AfterValidator(checks.frequency),
+]
 Level = Annotated[
     StrictFloat,
     Field(json_schema_extra={"minimum": 0, "maximum": 100, "exclusiveMinimum": True, "exclusiveMaximum": True}),
     AfterValidator(checks.level),
 ]
-Constant = Annotated[bool | Literal["auto"], BeforeValidator(checks.constant)]
+Constant = Annotated[
+    bool | Literal["auto"],
+    BeforeValidator(checks.constant),
+    # A schema of Kubernetes has one type a field, or none.
+    WithJsonSchema({"enum": ["auto", True, False], "x-kubernetes-preserve-unknown-fields": True}),
+]
 
 
 class Aggregate(StrEnum):
@@ -171,8 +180,8 @@ class ForecastSpec(JobSpec):
     model: ForecastModel = ForecastModel()
     """The model that is fitted to each entity."""
     frequency: Frequency = "D"
-    """Length of a period: s, min, h, D (also a multiple, 15min), W (or W-MON ... W-SUN, the week's last day), M, Q, Y.
-    auto takes it from the data."""
+    """Length of a period: s, min, H, D, W (weeks from Monday on, W-SUN: from Sunday on ...), M, Q, Y, or a multiple
+    such as 15min. auto takes it from the data."""
     horizon: Annotated[StrictInt, Field(ge=1, le=10_000)] = 30
     """Periods to forecast."""
     intervals: Annotated[tuple[Level, ...], Field(max_length=10)] = (80, 95)
@@ -183,7 +192,7 @@ class ForecastSpec(JobSpec):
     the run stops."""
     min_observations: Positive = 20
     """Entities with fewer observed periods get no model: their last value is carried forward instead."""
-    floor: StrictFloat | None = None
+    floor: Annotated[StrictFloat, Field(allow_inf_nan=False)] | None = None
     """No forecast and no bound of an interval is below this, e.g. 0 for amounts sold. Unset: none."""
     evaluation: Evaluation = Evaluation()
     """How forecasts are tried on the past before they are trusted."""

@@ -11,7 +11,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Self, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, TypeAdapter, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -108,15 +109,16 @@ def _adapter(model: type[Model], field: str) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _aliases(model: type[Model]) -> dict[str, str]:
+def aliases(model: type[Model]) -> dict[str, str]:
     """Documents' names of the fields -> attributes' names."""
     return {info.alias or name: name for name, info in model.model_fields.items()}
 
 
-def _inner(model: type[Model], field: str) -> type[Model] | None:
+def inner(model: type[Model], field: str) -> type[Model] | None:
     """The model that a field holds, if it holds one."""
     kind = model.model_fields[field].annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Model) else None
+    kinds = (kind, *get_args(kind)) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return next((one for one in kinds if isinstance(one, type) and issubclass(one, Model)), None)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -148,33 +150,33 @@ def _broken_rules(model: Model, wrong: frozenset[Path]) -> list[InitErrorDetails
 
 def _partial(model: type[Model], data: Mapping[str, Any], wrong: frozenset[Path]) -> Model:
     """The model with what is right of `data`; the rest is defaults, or absent."""
-    names = {name: name for name in model.model_fields} | _aliases(model)
+    names = {name: name for name in model.model_fields} | aliases(model)
     values: dict[str, Any] = {}
     for name, value in ((names[name], value) for name, value in data.items() if name in names):
         further_in = frozenset(path[1:] for path in wrong if path[0] == name)
-        inner = _inner(model, name)
+        within = inner(model, name)
         if not further_in:
             values[name] = _adapter(model, name).validate_python(value)
-        elif () not in further_in and inner and isinstance(value, Mapping):
-            values[name] = _partial(inner, value, further_in)
+        elif () not in further_in and within and isinstance(value, Mapping):
+            values[name] = _partial(within, value, further_in)
     return model.model_construct(**values)
 
 
 def _touched(model: type[Model], location: tuple[str | int, ...]) -> Path:
     """The field that an error says nothing good about: its own, or what a misspelt name was meant to be."""
-    name, names = str(location[0]) if location else "", _aliases(model)
+    name, names = str(location[0]) if location else "", aliases(model)
     attribute = names.get(name) or names.get(nearest(name, names) or "")
     if not attribute:
         return ()
-    inner = _inner(model, attribute)
-    return (attribute, *(_touched(inner, location[1:]) if inner else ()))
+    within = inner(model, attribute)
+    return (attribute, *(_touched(within, location[1:]) if within else ()))
 
 
 def _detail(model: type[Model], error: dict[str, Any]) -> InitErrorDetails:
     """An error of pydantic's to raise again, in a form that keeps its type, words, place and value."""
     kind, words = error["type"], error["msg"]
     if kind == "extra_forbidden" and len(error["loc"]) == 1:
-        meant = nearest(str(error["loc"][0]), _aliases(model))
+        meant = nearest(str(error["loc"][0]), aliases(model))
         kind, words = "unknown_field", f"unknown field, did you mean `{meant}`?" if meant else "unknown field"
     context = {name: value for name, value in error.get("ctx", {}).items() if name != "error"}
     return InitErrorDetails(type=PydanticCustomError(kind, words, context), loc=error["loc"], input=error["input"])

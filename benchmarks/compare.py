@@ -113,6 +113,10 @@ def summary(measured: Mapping[str, Measured], regret: Mapping[str, Floats]) -> d
     return result
 
 
+def nats(regret: float) -> str:
+    return f"{regret:.0e}" if regret > 1e-12 else "0"
+
+
 def show(console: Console, title: str, figures: Mapping[str, Mapping[str, float]]) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("engine")
@@ -125,8 +129,8 @@ def show(console: Console, title: str, figures: Mapping[str, Mapping[str, float]
             f"{one['series_per_second']:,.0f}",
             "" if name == Almanac.name else f"{one['ratio']:,.0f}x",
             f"{one['series']:,}",
-            f"{one['regret_median']:.0e}",
-            f"{one['regret_95']:.0e}",
+            nats(one["regret_median"]),
+            nats(one["regret_95"]),
             f"{one['regret_pct_over_0_1']:.1f} %",
             f"{one['failed']}",
         )
@@ -152,7 +156,10 @@ def figures(rounds: int, n_series: int, console: Console) -> dict[str, object]:
         "ratio_statsforecast_730": round(ratio(Statsforecast.name, 730), 1),
         "ratio_statsmodels_120": round(ratio(Statsmodels.name, 120), 1),
         "regret_pct_over_0_1": round(max(one[Almanac.name]["regret_pct_over_0_1"] for one in sets.values()), 2),
-        "ratios": {name: {engine: round(one["ratio"], 1) for engine, one in sets[name].items()} for name in sets},
+        "ratios": {
+            name: {engine: round(one["ratio"], 1) for engine, one in sets[name].items() if engine != Almanac.name}
+            for name in sets
+        },
     }
 
 

@@ -1,6 +1,6 @@
 """Rolling-origin evaluation: what a model would have forecast earlier, beside seasonal naive, against what then came.
 
-Pure: series in, scores out. How a batch is fitted is passed in, so that this module knows no model and no engine.
+Pure: series in, scores out. How a batch is fitted is passed in; the one model known here is what it is compared with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from almanac.api.forecast import Family, ForecastModel
 from almanac_jobs import scores
+from almanac_jobs.forecast import naive
 from almanac_jobs.forecast.types import Floats, Forecast, Ints, Parameters, SeriesBatch
 from almanac_jobs.scores import Tally
 
@@ -29,6 +31,12 @@ class Forecaster:
 
     def __call__(self, training: SeriesBatch, horizon: int) -> Forecast:
         return self.forecast(self.fit(training), horizon)
+
+
+def seasonal_naive(season_length: int) -> Forecaster:
+    """What every model is compared with: the last value of the same season; without a whole season, the last value."""
+    model = ForecastModel(family=Family.SEASONALNAIVE, season_length=season_length)
+    return Forecaster(lambda training: naive.fit(training, model), naive.forecast)
 
 
 @dataclass(frozen=True, slots=True)

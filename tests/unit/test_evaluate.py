@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from almanac_jobs.evaluate import Backtest, Forecaster, Totals, evaluate, split
+from almanac_jobs.evaluate import Backtest, Forecaster, Totals, evaluate, seasonal_naive, split
 from almanac_jobs.forecast.types import Forecast, Parameters, Ragged, SeriesBatch
 
 NAN = math.nan
@@ -153,6 +153,25 @@ def test_totals_of_parts_add_up_to_the_whole(rows, cut):
     assert whole.summary() == parts.summary()
     for name in ("entities", "evaluated", "windows", "skipped", "compared", "wins"):
         assert getattr(whole, name) == getattr(parts, name)
+
+
+def test_seasonal_naive_repeats_the_last_season_with_widening_intervals():
+    week = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    data = batch([value + 1 for value in week] + week, [5.0, 6.0])
+    forecast = seasonal_naive(7)(data, 9)
+    np.testing.assert_allclose(forecast.mean, [[*week, 1, 2], [6] * 9])
+    np.testing.assert_allclose(forecast.se, [[1.0] * 7 + [2**0.5] * 2, np.sqrt(np.arange(1, 10))])
+
+
+def test_seasonal_naive_against_itself_is_a_draw():
+    generator = np.random.default_rng(5)
+    data = SeriesBatch(Ragged.regular(generator.gamma(2, 5, (8, 40))), np.zeros(8, np.int64))
+    same = seasonal_naive(7)
+    summary = evaluate(data, data.observed, backtest(windows=2, horizon=7), same, same).totals().summary()
+    assert summary["beats_seasonalnaive"] == 0
+    assert {name: value for name, value in summary.items() if "naive" not in name} == {
+        name.removeprefix("seasonalnaive_"): value for name, value in summary.items() if name.startswith("seasonal")
+    }
 
 
 def test_the_scores_table_has_both_models_side_by_side():

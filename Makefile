@@ -44,8 +44,9 @@ bench-forecast-end-to-end: setup data/cdnow/_SUCCESS ## Parquet in, run director
 docs: setup ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-crds: setup ## Write crds/ from the API's models
+crds: setup ## Write crds/ and docs/reference/ from the API's models
 	$(BIN)/almanac crds --output crds
+	$(BIN)/almanac crds --format markdown --output docs/reference
 
 kernel: $(KERNEL) ## Compile the numerical kernel
 

@@ -98,9 +98,10 @@ class Order:
         """Searches a series: as many as were needed to find the best optimum known on all but a few of simulated and
         journal series.
         """
-        if self.p and self.q:
-            return 12 if max(self.p, self.q) > 1 else 8 if self.P or self.Q else 5
-        return 2 if self.p + self.q <= 1 else 4
+        terms = self.p + self.q + self.P + self.Q
+        if (self.p or self.P) and (self.q or self.Q):
+            return 5 if terms == 2 and not self.P and not self.Q else 12 if terms > 3 else 8
+        return 2 if terms <= 1 or (terms == 2 and (self.P or self.Q)) else 4
 
 
 @cache

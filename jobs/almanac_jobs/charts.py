@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -15,13 +14,13 @@ from typing import Any
 
 import matplotlib
 import matplotlib.dates
-import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from almanac_jobs import scales
 from almanac_jobs.forecast.types import Floats
-from almanac_jobs.highlights import Band, Fan, Times
+from almanac_jobs.highlights import Fan, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ def _draw_fan(axes: Axes, fan: Fan, palette: Palette) -> None:
     _mark_single_points(axes, fan, palette)
     axes.margins(x=0.01)
     _time_axis(axes, np.concatenate([fan.past, fan.ahead]), palette)
-    _value_axis(axes, _extremes(fan, bands), palette)
+    _value_axis(axes, fan, palette)
 
 
 def _mark_single_points(axes: Axes, fan: Fan, palette: Palette) -> None:
@@ -149,54 +148,22 @@ def _mark_single_points(axes: Axes, fan: Fan, palette: Palette) -> None:
         axes.plot(times[alone], values[alone], ".", color=color, markersize=4)
 
 
-def _extremes(fan: Fan, bands: Sequence[Band]) -> tuple[float, float]:
-    every = np.concatenate([fan.history, fan.mean, *(bound for band in bands for bound in (band.lower, band.upper))])
-    every = every[np.isfinite(every)]
-    return (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
-
-
-def _value_axis(axes: Axes, extremes: tuple[float, float], palette: Palette) -> None:
-    """Few round ticks; from zero on where the values are not far from it, so that heights can be compared."""
-    low, high = extremes
-    if 0 < low < 0.4 * high:
-        low = 0.0
-    elif 0.4 * low < high < 0:
-        high = 0.0
-    room = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
-    axes.set_ylim(low - room if low or low == high else low, high + room if high or low == high else high)
-    bottom, top = axes.get_ylim()
-    ticks = np.asarray(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top))
-    ticks = ticks[(ticks >= bottom - room / 9) & (ticks <= top + room / 9)]
-    _label_values(axes, ticks)
+def _value_axis(axes: Axes, fan: Fan, palette: Palette) -> None:
+    low, high = scales.limits(fan)
+    axes.set_ylim(low, high)
+    _label_values(axes, scales.round_ticks(low, high, 5))
     _quiet(axes, palette)
 
 
 def _label_values(axes: Axes, ticks: Floats) -> None:
     """Labels left of the axes, which make room for the longest."""
-    words = compact(ticks)
+    words = scales.compact(ticks)
     axes.set_yticks(ticks, words)
     figure = axes.get_figure(root=True)
     assert figure is not None  # noqa: S101 - axes always belong to a figure
     left = (0.16 + 0.0084 * matplotlib.rcParams["font.size"] * max(map(len, words), default=0)) / figure.get_figwidth()
     box = axes.get_position()
     axes.set_position((left, box.y0, box.x1 - left, box.height))
-
-
-def compact(values: Floats) -> list[str]:
-    """Numbers on a scale in few characters, all with the same unit and decimals: 0, 2.5 k, 5.0 k."""
-    largest = float(np.abs(values).max(initial=0.0))
-    step = float(np.diff(values).min()) if len(values) > 1 else largest
-    if largest and not 1e-4 <= largest < 1e15:
-        return [f"{value:.3g}".replace("e+", "e").replace("-", "−") for value in values]
-    unit, letter = next(
-        ((one, f"\u202f{name}") for one, name in _UNITS if largest >= one and step >= one / 20), (1.0, "")
-    )
-    decimals = next((d for d in range(8) if np.isclose(step / unit, round(step / unit, d), rtol=1e-6)), 8)
-    words = [f"{value / unit:,.{decimals}f}".replace("-", "−").replace(",", "\u202f") for value in values]
-    return [word + letter if value else "0" for word, value in zip(words, values, strict=True)]
-
-
-_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def _time_axis(axes: Axes, times: Times, palette: Palette) -> None:
@@ -276,9 +243,9 @@ def _ratio_axis(axes: Axes, edges: Floats) -> None:
 
 
 def _count_axis(axes: Axes) -> None:
-    axes.set_ylim(bottom=0)
-    ticks = np.asarray(matplotlib.ticker.MaxNLocator(3, integer=True).tick_values(*axes.get_ylim()))
-    _label_values(axes, ticks[(ticks >= 0) & (ticks <= axes.get_ylim()[1])])
+    highest = max(axes.get_ylim()[1], 1.0)
+    axes.set_ylim(0, highest)
+    _label_values(axes, scales.round_ticks(0.0, highest, 4, whole=True))
     _quiet(axes, _SLOTS)
 
 

@@ -29,6 +29,13 @@ def fit(batch: SeriesBatch, observed: Ints, model: ForecastModel, min_observatio
     the model fails, the naive forecast stands in (`fallback:naive`). Raises MemoryError, and JobError if an extra is
     not installed.
     """
+    with np.errstate(
+        over="ignore", invalid="ignore", divide="ignore"
+    ):  # of values near the largest double, whose squares overflow
+        return _fit(batch, observed, model, min_observations)
+
+
+def _fit(batch: SeriesBatch, observed: Ints, model: ForecastModel, min_observations: int) -> Parameters:
     infinite = segments.counts(np.isinf(batch.values.values), batch.values) > 0
     eligible = (observed >= min_observations) & ~infinite & (batch.values.lengths > 0)
     rows = np.flatnonzero(eligible)

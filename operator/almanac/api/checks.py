@@ -15,6 +15,7 @@ SCHEMES = ("s3", "gs", "file")
 # Patterns are written for Python and for Kubernetes' RE2 alike.
 URI = r"^(s3|gs)://[^/@]+(/.*)?$|^file:///.*$"
 QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+ABOVE_ZERO = r"^[0.]*[1-9]"
 FREQUENCY = r"^(auto|([1-9][0-9]{0,5})?(s|min|h|H|D|M|Q|Y|W(-(MON|TUE|WED|THU|FRI|SAT|SUN))?))$"
 FREQUENCY_HELP = "must be s, min, H, D, W, W-SUN (weeks from Sunday on), M, Q, Y, a multiple such as 15min, or auto"
 QUANTITY_HELP = "must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero"
@@ -89,7 +90,7 @@ def endpoint(value: str) -> str:
 
 def quantity(value: str) -> str:
     """An amount of a resource, above zero, as Kubernetes writes it."""
-    if not re.fullmatch(QUANTITY, value) or not re.search(r"[1-9]", re.split(r"[a-zA-Z]", value)[0]):
+    if not re.fullmatch(QUANTITY, value) or not re.match(ABOVE_ZERO, value):
         raise ValueError(QUANTITY_HELP)
     return value
 

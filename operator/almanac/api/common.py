@@ -43,7 +43,13 @@ Uri = Annotated[
 ]
 Quantity = Annotated[
     str,
-    Field(max_length=32, json_schema_extra=cel(pattern(checks.QUANTITY), checks.QUANTITY_HELP)),
+    Field(
+        max_length=32,
+        json_schema_extra=cel(
+            f"{pattern(checks.QUANTITY)} && {pattern(checks.ABOVE_ZERO)}",
+            checks.QUANTITY_HELP,
+        ),
+    ),
     AfterValidator(checks.quantity),
 ]
 Cron = Annotated[
@@ -156,7 +162,7 @@ class Spark(Model):
 
     @rule(
         "conf",
-        message="names of Spark settings start with `spark.`",
+        message="must hold names that start with `spark.`",
         cel="!has(self.conf) || self.conf.all(name, name.startsWith('spark.'))",
     )
     def _settings_are_sparks(self) -> bool:
@@ -219,7 +225,8 @@ class JobSpec(Model):
     time_zone: TimeZone = ""
     """Time zone of the schedule, e.g. Europe/Berlin. Empty: UTC."""
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
-    """What happens when the schedule is due while a run is active. Forbid: nothing. Replace: that one is stopped."""
+    """What happens when the schedule is due while a run is active. Forbid: nothing. Replace: the active run is stopped,
+    and the new one starts."""
     starting_deadline_seconds: Seconds | None = None
     """A scheduled run that could not start this long after its time is skipped. Unset: it starts late."""
     restart_nonce: Annotated[StrictInt, Field(ge=0)] = 0

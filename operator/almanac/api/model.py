@@ -46,6 +46,17 @@ def rule(at: str, *others: str, message: str, cel: str | None = None) -> Callabl
     return declare
 
 
+def _with_rules(schema: dict[str, Any], model: type[Any]) -> None:
+    """Add the rules that are said in CEL to a model's JSON schema, as Kubernetes has them."""
+    told = [
+        {"rule": one.cel, "message": one.message, "fieldPath": "".join(f".{to_camel(name)}" for name in one.at)}
+        for one in model.rules()
+        if one.cel
+    ]
+    if told:
+        schema["x-kubernetes-validations"] = told
+
+
 class Model(BaseModel):
     """The base of the contract's models.
 
@@ -60,6 +71,7 @@ class Model(BaseModel):
         validate_by_alias=True,
         serialize_by_alias=True,
         use_attribute_docstrings=True,
+        json_schema_extra=_with_rules,
         ignored_types=(Rule,),
     )
 

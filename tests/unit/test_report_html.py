@@ -14,13 +14,9 @@ from almanac_jobs.report_html import (
     LISTED,
     Failure,
     ReportData,
-    duration,
     headline,
-    percent,
-    quantity,
     render,
     score_lines,
-    span,
 )
 from almanac_jobs.scores import Tally, measures
 
@@ -193,6 +189,12 @@ def test_everything_is_escaped():
         ({"totals": totals(0.9701, 0.9702, 1073)}, "good", "over 99 %", "MASE 0.9701 against 0.9702"),
         ({"totals": None}, "plain", "Forecast of 1 099 entities, 30 days ahead", "spec.evaluation.windows is 0"),
         ({"totals": Totals.zeros(LEVELS)}, "plain", "Forecast of", "no entity is long enough"),
+        (
+            {"totals": replace(Totals.zeros(LEVELS), evaluated=3)},
+            "plain",
+            "Forecast of",
+            "no tested entity has a history that changes",
+        ),
         ({"windows": 1, "horizon": 1}, "good", "Beats", "over a window of 1 day."),
         ({}, "good", "Beats", "No forecast for 1 of 1 100 entities."),
     ],
@@ -246,42 +248,3 @@ def test_entities_appear_once_where_they_come_first():
     text = Page(render(data(highlights=Highlights((one,), (one,), (one, highlight("other")))))).text
     assert text.count("MASE 0.710, seasonal naive 0.930") == 2
     assert "Best" not in text
-
-
-@pytest.mark.parametrize(
-    ("function", "value", "expected"),
-    [
-        (percent, 1.0, "100 %"),
-        (percent, 0.9999, "over 99 %"),
-        (percent, 0.7104, "71 %"),
-        (percent, 0.0001, "under 1 %"),
-        (percent, 0.0, "0 %"),
-        (quantity, 1_234_567.8, "1 234 568"),
-        (quantity, -12.3456, "−12.35"),
-        (quantity, 0.00123456, "0.001235"),
-        (quantity, 0.0, "0"),
-        (quantity, 1.5e-9, "1.500e−09"),
-        (quantity, np.nan, "–"),
-        (duration, 0.04, "0.0 s"),
-        (duration, 12.4, "12 s"),
-        (duration, 59.9, "1 min 0 s"),
-        (duration, 200.2, "3 min 20 s"),
-        (duration, 3900, "1 h 5 min"),
-    ],
-)
-def test_numbers_are_written_for_people(function, value, expected):
-    assert function(value).replace("\u202f", " ") == expected
-
-
-@pytest.mark.parametrize(
-    ("periods", "frequency", "expected"),
-    [
-        (30, "D", "30 days"),
-        (1, "M", "1 month"),
-        (13, "W-SUN", "13 weeks"),
-        (96, "15min", "96 × 15min"),
-        (5, "min", "5 minutes"),
-    ],
-)
-def test_horizons_are_written_in_words(periods, frequency, expected):
-    assert span(periods, frequency).replace("\u202f", " ") == expected

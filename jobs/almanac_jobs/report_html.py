@@ -120,11 +120,11 @@ def headline(data: ReportData) -> Headline:
     lost = f"No forecast for {count(failed)} of {entities(data.entities)}." if failed else ""
     plain = f"Forecast of {entities(data.entities - failed)}, {horizon} ahead"
     totals = data.totals
-    if totals is None or not totals.compared:
-        reason = "spec.evaluation.windows is 0"
-        if totals is not None:
-            short = f"no entity is long enough to be tested on {horizon}"
-            reason = "no tested entity has a history that changes" if totals.evaluated else short
+    if totals is None:
+        return Headline("plain", plain, f"Not evaluated: spec.evaluation.windows is 0. {lost}".strip())
+    if not totals.compared:
+        short = f"no entity is long enough to be tested on {horizon}"
+        reason = "no tested entity has a history that changes" if totals.evaluated else short
         return Headline("plain", plain, f"Not compared with seasonal naive: {reason}. {lost}".strip())
     ours, theirs = (float(tally.means()["mase"]) for tally in (totals.model, totals.baseline))
     digits = 2 if f"{ours:.2f}" != f"{theirs:.2f}" else 4

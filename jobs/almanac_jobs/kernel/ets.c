@@ -34,8 +34,8 @@ static const double LOWER[BOUNDED] = {ETS_LOWER, 0, 0, 0.8}, UPPER[BOUNDED] = {1
 static const double CLOSE = 1e-7;  /* nats from the optimum */
 static const double EXACT = 1e-24; /* S/n of a series of size 1 that the model describes to the last digit */
 
-/* From these the global optimum was missed by more than one nat in 1 of 450 fits to real, simulated and journal-like series. The
- * last differs from the second in the season only. */
+/* Of 1383 fits to real, simulated and journal-like series, searches from these missed the best of 45 starts by more than one nat in
+ * four, by at most 2.4. The last one differs from the second in the season only. */
 static const ets_smoothing STARTS[] = {
     {0.3, 0.3, 0.01, 0.9},  {0.02, 0.3, 0.01, 0.97}, {0.6, 0.9, 0.7, 0.85},
     {0.9, 0.02, 0.01, 0.9}, {0.1, 0.9, 0.01, 0.95},  {0.02, 0.3, 0.2, 0.9},

@@ -58,9 +58,9 @@ class EtsModel:
 class EtsFit:
     """Fits of n series, one entry a series.
 
-    `smoothing` (n, k) are the model's smoothing parameters, `state` (n, states) is the level, the growth and the seasonal terms, the
-    next period's first, after the last value. `squares` is the sum of squared errors, relative errors where these multiply.
-    `loglik` is the Gaussian log-likelihood at the variance squares / length, -inf where the model cannot be evaluated.
+    `smoothing` (n, k) are the model's smoothing parameters, `state` (n, states) is level, growth and seasonal terms,
+    the next period's first, after the last value. `squares` is the sum of squared errors, relative ones where these
+    multiply. `loglik` is the Gaussian log-likelihood at the variance squares / length, -inf where there is no fit.
     """
 
     smoothing: NDArray[np.float64]
@@ -75,8 +75,8 @@ class EtsFit:
 def fit_complete(model: EtsModel, values: NDArray[np.float64], offsets: NDArray[np.int64]) -> EtsFit:
     """Maximise the likelihood of complete, finite series over smoothing parameters and initial states.
 
-    `values[offsets[i]:offsets[i + 1]]` is series i, scaled to a size of about 1, and positive where something multiplies.
-    Raises MemoryError.
+    `values[offsets[i]:offsets[i + 1]]` is series i, scaled to a size of about 1, and positive where something
+    multiplies. Raises MemoryError.
     """
     n, lengths = len(offsets) - 1, np.diff(offsets)
     values, offsets = np.ascontiguousarray(values, np.float64), np.ascontiguousarray(offsets, np.int64)

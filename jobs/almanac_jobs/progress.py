@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from almanac.api import JobError, Reason
+from almanac_jobs import words
 
 LINE_EVERY = 5.0
 """Seconds between two lines of a log."""
@@ -56,10 +57,14 @@ class Snapshot:
 
 
 class Progress:
-    """What a run has done so far. Any thread may count; `stop` makes the next count raise `Interrupted`."""
+    """What a run has done so far. Any thread may count; `stop` makes the next count raise `Interrupted`.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    `guard` is called at every count, and raises where the run may not go on, e.g. for want of memory.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, guard: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._guard = guard
         self._lock = threading.Lock()
         self._stopped = False
         self._finished: list[Snapshot] = []
@@ -90,9 +95,10 @@ class Progress:
         self._stopped = True
 
     def check(self) -> None:
-        """Raise `Interrupted` if the run was asked to stop."""
+        """Raise `Interrupted` if the run was asked to stop, and what the guard has against its going on."""
         if self._stopped:
             raise Interrupted
+        self._guard()
 
     def snapshot(self) -> Snapshot | None:
         """The current stage; None before the first and after the last."""
@@ -190,10 +196,4 @@ def _amount(at: Snapshot) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return words.duration(seconds).replace("\u202f", " ")  # logs are searched with ordinary spaces

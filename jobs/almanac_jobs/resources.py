@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from almanac.api import JobError, Reason
+
 ROOT = Path("/")
+GIB = 1 << 30
+_NEARLY = 0.95
 _UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number close to 2**63
 
 
@@ -33,6 +38,21 @@ def memory_used(root: Path = ROOT) -> int:
     except OSError:
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_guard(limit: int, root: Path = ROOT) -> Callable[[], None]:
+    """A check that raises TooBigForLocal once this process holds nearly `limit` bytes, before the system kills it."""
+
+    def guard() -> None:
+        used = memory_used(root)
+        if used > _NEARLY * limit:
+            raise JobError(
+                Reason.TOO_BIG_FOR_LOCAL,
+                f"the data do not fit into this process: {used / GIB:.1f} GiB of {limit / GIB:.1f} GiB are in use: "
+                "give it more memory, or read less with spec.source.filter or a longer spec.frequency",
+            )
+
+    return guard
 
 
 _MEMORY_FILES = ("memory.max", "memory.limit_in_bytes")

@@ -125,6 +125,14 @@ def test_a_stopped_run_is_told_at_the_next_count() -> None:
         progress.start("report")
 
 
+def test_the_guard_is_asked_at_every_count() -> None:
+    def guard() -> None:
+        raise MemoryError("full")
+
+    with pytest.raises(MemoryError, match="full"):
+        Progress(guard=guard).start("read")
+
+
 def test_the_local_engine_does_every_item_once() -> None:
     assert sorted(map_unordered(lambda i: i * i, range(50), 4, Progress())) == [i * i for i in range(50)]
     assert list(map_unordered(lambda i: i, [], 4, Progress())) == []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from almanac_jobs.resources import memory_limit, memory_used, usable_cores
+from almanac.api import ExitCode, JobError
+from almanac_jobs.resources import memory_guard, memory_limit, memory_used, usable_cores
 
 GIB = 1 << 30
 
@@ -96,3 +97,11 @@ def test_a_system_without_proc_falls_back_on_its_physical_memory(tmp_path: Path)
 def test_memory_used_counts_pages(tmp_path: Path) -> None:
     tree(tmp_path, {"proc/self/statm": "1000 250 30 1 0 99 0\n"})
     assert memory_used(tmp_path) == 250 * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_guard_speaks_before_the_system_kills(tmp_path: Path) -> None:
+    tree(tmp_path, {"proc/self/statm": f"1 {2 * GIB // os.sysconf('SC_PAGE_SIZE')} 0 0 0 0 0\n"})
+    memory_guard(3 * GIB, tmp_path)()
+    with pytest.raises(JobError, match=r"2\.0 GiB of 2\.0 GiB are in use") as caught:
+        memory_guard(2 * GIB, tmp_path)()
+    assert caught.value.exit_code is ExitCode.TOO_BIG_FOR_LOCAL

@@ -100,7 +100,7 @@ class Order:
         """
         terms = self.p + self.q + self.P + self.Q
         if (self.p or self.P) and (self.q or self.Q):
-            return 5 if terms == 2 and not self.P and not self.Q else 12 if terms > 3 else 8
+            return 5 if terms == 2 and not self.P and not self.Q else 16 if terms > 3 else 8
         return 2 if terms <= 1 or (terms == 2 and (self.P or self.Q)) else 4
 
 

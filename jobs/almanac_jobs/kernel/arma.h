@@ -79,7 +79,7 @@ int arma_search_step(arma_search *search, const arma_value *value, const arma_mo
 void arma_start(const arma_model *model, const double *w, int64_t n, int s, double *u);
 /* Keeps the end of a search in `fit` if it is the best so far. */
 void arma_keep(arma_fit *fit, const arma_search *search, const arma_model *model);
-/* Whether a later search is on its last steps to the optimum that `fit` already holds. */
-int arma_known(const arma_fit *fit, const arma_search *search);
+/* Whether a later search is not worth going on with: on its last steps to the optimum that `fit` already holds, or to a lesser one. */
+int arma_beaten(const arma_fit *fit, const arma_search *search);
 
 #endif

@@ -236,7 +236,7 @@ int CONCAT(arma_missing, LEVEL)(const arma_model *model, int32_t lags, const dou
             arma_search_start(&search, k, (int)seen, u);
             do {
                 evaluate(&f, &s, search.trial, at, slopes, &value);
-            } while (arma_search_step(&search, &value, model) && !arma_known(&fits[i], &search));
+            } while (arma_search_step(&search, &value, model) && !arma_beaten(&fits[i], &search));
             arma_keep(&fits[i], &search, model);
         }
         double points[LANES][MAX_PARAMETERS], L[LANES];

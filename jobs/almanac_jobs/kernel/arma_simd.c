@@ -43,7 +43,7 @@ INLINE void run_filter(filter *restrict f, const int p, const int r, const int k
     int steady = 0;
     for (int t = 0; t < n_max; t++) {
         vi inside = ~(vi){0};
-        if (t >= n_min) inside = (vi)((vi){t, t, t, t, t, t, t, t} < lengths);
+        if (t >= n_min) inside = (vi)((vi){0} + t < lengths);
         const vd x0 = x[0], y = w[t] - f->mu, v = masked(inside, y - x0);
         const vd iF = steady ? all(1) : all(1) / F, e = v * iF;
         S += v * e;
@@ -287,7 +287,7 @@ int CONCAT(arma_complete, LEVEL)(const arma_model *model, int64_t n_series, cons
             if (one->series < 0) continue;
             arma_value value;
             read_value(&f, l, k, queue.lengths[l], &value);
-            if (arma_search_step(&one->search, &value, model) && !arma_known(&fits[one->series], &one->search)) continue;
+            if (arma_search_step(&one->search, &value, model) && !arma_beaten(&fits[one->series], &one->search)) continue;
             arma_keep(&fits[one->series], &one->search, model);
             refill(&queue, l);
         }

@@ -17,7 +17,7 @@ typedef int64_t vi __attribute__((vector_size(8 * LANES)));
 INLINE vd masked(vi mask, vd value) { return (vd)((vi)value & mask); }
 INLINE vd choose(vi mask, vd yes, vd no) { return (vd)(((vi)yes & mask) | ((vi)no & ~mask)); }
 INLINE vd absolute(vd value) { return (vd)((vi)value & INT64_MAX); }
-INLINE vd all(double value) { return (vd){value, value, value, value, value, value, value, value}; }
+INLINE vd all(double value) { return value - (vd){0}; }
 INLINE int any(vi mask) {
     int64_t joined = 0;
     for (int l = 0; l < LANES; l++) joined |= mask[l];

@@ -7,6 +7,10 @@
 /* Partial autocorrelations u -> coefficients a (order n) by Durbin and Levinson, with derivatives da[j][i] by u_j. */
 static void coefficients(int n, const double *u, double *a, double da[MAX_FACTOR][MAX_FACTOR]) {
     double previous[MAX_FACTOR], dprevious[MAX_FACTOR][MAX_FACTOR];
+    if (n == 0) return;
+    a[0] = u[0];
+    da[0][0] = 1;
+    if (n == 1) return;
     memset(da, 0, sizeof(double) * MAX_FACTOR * MAX_FACTOR);
     for (int order = 0; order < n; order++) {
         double kappa = u[order];
@@ -63,9 +67,26 @@ int64_t arma_work(const arma_model *model) {
     return (1 + k) * (p * (p + 1) + p + (p + q + 1) + (q + 1) + (q + 1) + (p + 1));
 }
 
+/* ARMA(1,1), AR(1) and MA(1) in closed form: F = (1 + 2 phi theta + theta^2) / (1 - phi^2), c = phi F + theta. */
+static void initial_of_one(int p, int q, int k, const double *dar, const double *dma, double phi, double theta, double *F,
+                           double *dF, double *c, double *dc) {
+    double below = 1 / (1 - phi * phi);
+    *F = (1 + 2 * phi * theta + theta * theta) * below;
+    *c = phi * *F + theta;
+    for (int j = 0; j < k; j++) {
+        double dphi = p ? dar[j] : 0, dtheta = q ? dma[j] : 0;
+        dF[j] = (2 * (theta + phi * *F) * dphi + 2 * (phi + theta) * dtheta) * below;
+        dc[j] = dphi * *F + phi * dF[j] + dtheta;
+    }
+}
+
 /* Every quantity below is a row of 1 + k numbers: its value and its derivatives by the k parameters. */
 void arma_initial(int p, int q, int r, int k, const double *ar, const double *ma, const double *dar, const double *dma,
                   double *F, double *dF, double *c, double *dc, double *work) {
+    if (r == 1) {
+        initial_of_one(p, q, k, dar, dma, p ? ar[0] : 0, q ? ma[0] : 0, F, dF, c, dc);
+        return;
+    }
     const int s = 1 + k;
     double *levels = work;                        /* levels[j][i]: coefficient i of the AR predictor of order j + 1 */
     double *variance = levels + s * p * (p + 1);  /* innovation variance of each order, from order 0 */

@@ -13,6 +13,8 @@ static const double STATIONARY = 1 - 1e-6; /* nearer to a unit root the stationa
 static const double ENOUGH = 1e-8; /* nats of log-likelihood that one more step is predicted to gain */
 
 static const double NEAR = 0.03, NEAR_VALUE = 0.05; /* in u, and in nats: two ends this close are one optimum */
+enum { PATIENCE = 4 };                       /* evaluations before a search may be given up */
+static const double HOPE = 20;               /* times the gain that its next step promises: how much it may still catch up */
 
 /* Solves (H + D) x = b for a symmetric positive definite matrix by Cholesky; returns 0 where it is not. */
 static int solve(int k, const double h[MAX_PARAMETERS][MAX_PARAMETERS], const double *damping, const double *b, double *x) {
@@ -144,16 +146,23 @@ int arma_search_step(arma_search *search, const arma_value *value, const arma_mo
 
 /* The largest standard error along any direction of kappa: 1 / sqrt(n * smallest eigenvalue), by inverse iteration. */
 static double uncertainty(const arma_search *search, const arma_model *model) {
+    enum { ROUNDS = 20 };
     int free = search->k - model->constant;
-    if (free == 0) return 0;
-    double h[MAX_PARAMETERS][MAX_PARAMETERS], none[MAX_PARAMETERS], x[MAX_PARAMETERS], y[MAX_PARAMETERS], size = 0;
+    double h[MAX_PARAMETERS][MAX_PARAMETERS], none[MAX_PARAMETERS], x[MAX_PARAMETERS], y[MAX_PARAMETERS], size = 0, last = 0;
     for (int i = 0; i < free; i++) {
         for (int j = 0; j < free; j++) h[i][j] = search->at.h[i][j] - search->bend[i][j];
         none[i] = 1e-9 * h[i][i] + 1e-300;
-        x[i] = 1;
+        x[i] = 1.0 + 0.1 * i;
     }
-    for (int round = 0; round < 20; round++) {
+    if (free == 1) return 1 / sqrt(search->n * h[0][0]);
+    if (free == 2) {
+        double mean = 0.5 * (h[0][0] + h[1][1]), apart = 0.5 * (h[0][0] - h[1][1]);
+        double smallest = mean - sqrt(apart * apart + h[0][1] * h[0][1]);
+        return smallest > 0 ? 1 / sqrt(search->n * smallest) : INFINITY;
+    }
+    for (int round = 0; round < ROUNDS && free > 0 && !(fabs(size - last) < 1e-3 * size && round > 1); round++) {
         if (!solve(free, h, none, x, y)) return INFINITY;
+        last = size;
         size = 0;
         for (int i = 0; i < free; i++) size += y[i] * y[i];
         size = sqrt(size);
@@ -172,8 +181,10 @@ void arma_keep(arma_fit *fit, const arma_search *search, const arma_model *model
     memcpy(fit->u, search->u, sizeof fit->u);
 }
 
-int arma_known(const arma_fit *fit, const arma_search *search) {
-    if (!(fabs(search->at.f - fit->objective) * search->n < NEAR_VALUE)) return 0;
+int arma_beaten(const arma_fit *fit, const arma_search *search) {
+    double behind = search->at.f - fit->objective;
+    if (search->evaluations >= PATIENCE && behind > HOPE * search->predicted) return 1;
+    if (!(fabs(behind) * search->n < NEAR_VALUE)) return 0;
     for (int i = 0; i < search->k; i++)
         if (!(fabs(search->u[i] - fit->u[i]) < NEAR)) return 0;
     return 1;

@@ -20,7 +20,7 @@ import numpy as np
 from almanac.api import JobError, Reason
 from almanac.api.forecast import ForecastModel
 from almanac_jobs.forecast import naive, segments
-from almanac_jobs.forecast.types import Floats, Forecast, Ints, Parameters, Ragged, SeriesBatch, Status
+from almanac_jobs.forecast.types import Floats, Forecast, Parameters, Ragged, SeriesBatch, Status
 from almanac_jobs.kernel.ets import EtsModel, fit_complete
 
 LONGEST_SEASON = 60
@@ -88,31 +88,12 @@ def forecast(parameters: Parameters, horizon: int) -> Forecast:
     return Forecast(mean, se)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scaled:
-    """Series brought to size 1: (values - shift) / size. Sizes are powers of two, so that no digit is lost."""
-
-    series: Ragged
-    shift: Floats
-    size: Floats
-
-    @classmethod
-    def of(cls, series: Ragged, shift: Floats) -> _Scaled:
-        size = np.exp2(np.round(np.log2(segments.deviations(series, shift))))
-        values = (series.values - np.repeat(shift, series.lengths)) / np.repeat(size, series.lengths)
-        return cls(Ragged(values, series.offsets), shift, size)
-
-    def take(self, rows: Ints) -> _Scaled:
-        return _Scaled(self.series.take(rows), self.shift[rows], self.size[rows])
-
-
 def _fit(batch: SeriesBatch, season_length: int) -> Parameters:
     """The best model of each of some complete, finite series of at least FEWEST values."""
     series, n, lengths = batch.values, len(batch), batch.values.lengths
     center = segments.means(series)
     still = segments.deviations(series, center) <= segments.EXACT * segments.largest(series)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = {"A": _Scaled.of(series, center), "M": _Scaled.of(series, np.zeros(n))}
+    scaled = {"A": segments.Scaled.of(series, center), "M": segments.Scaled.of(series, np.zeros(n))}
     positive = segments.counts(series.values <= 0, series) == 0
     tried = []
     score = np.full((n, len(candidates(season_length))), np.inf)
@@ -133,7 +114,7 @@ def _fit(batch: SeriesBatch, season_length: int) -> Parameters:
     return segments.merge([*parts, (flat, _constant(batch.take(flat))), (rest, naive.fallback(batch.take(rest)))])
 
 
-def _fit_model(model: EtsModel, scaled: _Scaled) -> Parameters:
+def _fit_model(model: EtsModel, scaled: segments.Scaled) -> Parameters:
     """One model fitted to each series; `aicc` is inf where it cannot be evaluated."""
     fitted = fit_complete(model, scaled.series.values, scaled.series.offsets)
     n, lengths, size = len(scaled.series), scaled.series.lengths, scaled.size

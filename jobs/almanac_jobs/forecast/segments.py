@@ -7,6 +7,7 @@ any batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,28 @@ def deviations(series: Ragged, center: Floats) -> Floats:
         return np.sqrt(sums(values[present] ** 2, owners(series)[present], len(series)) / counts(present, series))
 
 
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Series brought to size 1: (values - shift) / size. Sizes are powers of two, so that no digit is lost.
+
+    A series that does not differ from `shift` has size 0 and no scaled values (NaN).
+    """
+
+    series: Ragged
+    shift: Floats
+    size: Floats
+
+    @classmethod
+    def of(cls, series: Ragged, shift: Floats) -> Scaled:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            size = np.exp2(np.round(np.log2(deviations(series, shift))))
+            values = (series.values - np.repeat(shift, series.lengths)) / np.repeat(size, series.lengths)
+        return cls(Ragged(values, series.offsets), shift, size)
+
+    def take(self, rows: Ints) -> Scaled:
+        return Scaled(self.series.take(rows), self.shift[rows], self.size[rows])
+
+
 def back_to_observed(values: Floats, index: Ints, first: Ints, step: int) -> Ints:
     """Each index, moved back by multiples of `step` to where `values` is not NaN; -1 where that is before `first`."""
     index = np.where(index >= first, index, -1)
@@ -82,6 +105,21 @@ def earlier(series: Ragged, step: int) -> tuple[Ints, Ints]:
     first = np.repeat(series.offsets[:-1], series.lengths)[later]
     before = back_to_observed(series.values, later - step, first, step)
     return later[before >= 0], before[before >= 0]
+
+
+def window_sums(values: Floats, width: int) -> Floats:
+    """At each position the sum of the `width` values from it on; past the end, values count as zero.
+
+    Sums are built by doubling, of a window's own values only.
+    """
+    result, run, size, done = np.zeros_like(values), values, 1, 0
+    while done < width:
+        if width & size:
+            result[: max(len(values) - done, 0)] += run[done:]
+            done += size
+        run = run + np.append(run[size:], np.zeros(min(size, len(values))))
+        size *= 2
+    return result
 
 
 def rows_where(mask: Mask, table: Floats) -> Ragged:

@@ -140,7 +140,9 @@ class Document:
         line, node = self.node.find(problem.location)
         if problem.message == "must be a string" and node.plain is not None:
             problem = replace(problem, message=f"must be a string: {marked.explain(node)}, put it into quotes")
-        return Finding(self.file, line if problem.at_key or node.children else node.line, problem)
+        if not (problem.at_key or node.children):
+            line = max(line, node.line)  # a value may stand below its name; that of an alias stands above it
+        return Finding(self.file, line, problem)
 
 
 def load_documents(paths: Sequence[str], stdin: BinaryIO | None = None) -> list[Document]:

@@ -86,7 +86,8 @@ def read(text: str) -> tuple[Parsed, ...]:
             parsed.append(Parsed(node, tuple(builder.faults)))  # noqa: PERF401 - what came before a fault counts
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
+        # What is missing at the end of a text is missing on its last line.
+        line = min(mark.line + 1 if mark else 1, max(1, len(text.splitlines())))
         fault = Fault(line, (), _syntax(error, text, line))
     except yaml.reader.ReaderError as error:
         fault = Fault(text.count("\n", 0, error.position) + 1, (), "is not text: it holds a control character")

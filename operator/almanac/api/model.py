@@ -137,7 +137,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """The one of `names` that someone who wrote `name` probably meant."""
     by_plain = {candidate.lower().replace("_", "").replace("-", ""): candidate for candidate in names}
     plain = name.lower().replace("_", "").replace("-", "")
-    found = difflib.get_close_matches(plain, by_plain, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(plain, by_plain, n=1)
     return by_plain[found[0]] if found else None
 
 

@@ -59,6 +59,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="almanac", message="%(prog)s %(version)s")
+@click.version_option(package_name="almanac", message="almanac %(version)s")
 def main() -> None:
     """Forecasts and anomaly detection over a data lake: the same job file on a laptop and on Kubernetes."""

@@ -261,6 +261,7 @@ class TestHash:
             {"activeDeadlineSeconds": 5},
             {"restartNonce": 4},
             {"backoffLimit": 0},
+            {"output__keepRuns": 3},
         ],
     )
     def test_ignores_how_the_job_is_kept(self, fields: dict[str, Any]) -> None:

@@ -237,7 +237,8 @@ class JobSpec(Model):
     @property
     def hash(self) -> str:
         """sha256, in hex, of what changes the result or how it is computed. Spelling out a default keeps it."""
-        told = self.model_dump(mode="json", by_alias=True, exclude=set(self.operational), exclude_defaults=True)
+        kept: dict[str, Any] = dict.fromkeys(self.operational, True) | {"output": {"keep_runs"}}
+        told = self.model_dump(mode="json", by_alias=True, exclude=kept, exclude_defaults=True)
         return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

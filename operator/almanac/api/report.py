@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
-
-from pydantic import Field
 
 from almanac.api.common import Count, Engine
 from almanac.api.errors import ExitCode, JobError, Reason
@@ -39,7 +36,7 @@ class Report(Model):
     """Id of the run."""
     reason: Reason
     """Why the run ended as it did."""
-    exit_code: Annotated[ExitCode, Field(strict=False)]
+    exit_code: ExitCode
     """Exit code of the process; it follows from the reason."""
     message: str = ""
     """One sentence for a person."""

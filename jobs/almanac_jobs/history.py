@@ -1,4 +1,4 @@
-"""The end of each entity's history, as a run keeps it beside its forecasts: a chart needs it when the source has changed.
+"""The end of each entity's history, which a run keeps beside its forecasts: charts need it when the source has changed.
 
 Pure: arrays in, tables out.
 """
@@ -11,7 +11,7 @@ from almanac_jobs.forecast.types import SeriesBatch
 
 
 def history_table(entities: pa.Array, batch: SeriesBatch, end_times: pa.Array, periods: int) -> pa.Table:
-    """One row an entity: `values`, its last `periods` periods or fewer, oldest first, and `end`, the time of the last one.
+    """One row an entity: `values`, its last `periods` periods or fewer, oldest first, and `end`, the last one's time.
 
     Null is a period in which nothing was observed; no list starts with one. `end_times` are null for entities without
     an observation, whose lists are empty. `highlights.history_periods` says how many periods a chart needs. A list

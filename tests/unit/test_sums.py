@@ -115,7 +115,7 @@ def test_keys_can_be_made_coarser() -> None:
     aggregator = Aggregator(How.SUM)
     aggregator.add(np.array([5, 1, 2, 9]), np.array([1e100, 1.0, 2.0, 7.0]))
     aggregator.add(np.array([4]), np.array([-1e100]))
-    assert aggregator.keys().tolist() == [1, 2, 4, 5, 9]
+    assert np.unique(aggregator.keys()).tolist() == [1, 2, 4, 5, 9]
     aggregator.rekey(lambda keys: keys // 4)
     keys, values = aggregator.finish()
     assert (keys.tolist(), values.tolist()) == ([0, 1, 2], [3.0, 0.0, 7.0])

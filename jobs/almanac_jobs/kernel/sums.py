@@ -61,9 +61,9 @@ class Aggregator:
         self._run.reduce()
 
     def keys(self) -> Ints:
-        """The different keys so far, sorted."""
+        """The keys so far, sorted; a key may be there several times. Good until rows are added."""
         self._combine()
-        return self._run.distinct_keys()
+        return self._run.key
 
     def finish(self, unit: float = 1.0) -> tuple[Ints, Floats]:
         """The different keys, sorted, and their aggregates. The aggregator is empty afterwards.
@@ -108,8 +108,9 @@ class _Entries:
     def with_key(self, change: Callable[[Ints], Ints]) -> _Entries:
         return _Entries(self._how, change(self._key), self._value, self._extra)
 
-    def distinct_keys(self) -> Ints:
-        return self._key[np.diff(self._key, prepend=-1) > 0]
+    @property
+    def key(self) -> Ints:
+        return self._key
 
     def reduce(self) -> None:
         """Sort by key and combine equal ones."""

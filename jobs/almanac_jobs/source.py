@@ -1,0 +1,118 @@
+"""Reads a job's source: rows stream through an aggregation by entity and period, so that memory follows the result.
+
+The result depends on the rows alone: neither their order nor the layout of files changes a bit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from almanac.api import ForecastSpec, JobError, Reason
+from almanac_jobs.aggregation import Aggregation
+from almanac_jobs.calendar import WEEKDAYS, Calendar, Frequency, Unit, check, check_zone, infer
+from almanac_jobs.dataset import Dataset, open_dataset, scan
+from almanac_jobs.kernel.sums import How
+from almanac_jobs.observations import Counts, Observations
+from almanac_jobs.rows import Plan, convert
+
+__all__ = ["Counts", "Dataset", "Observations", "open_dataset", "read"]
+
+SAMPLE = 1_000_000
+"""Observations that a frequency is inferred from or checked against."""
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
+def read(
+    spec: ForecastSpec, dataset: Dataset | None = None, progress: Callable[[int, int], None] = _ignore
+) -> Observations:
+    """Read the source of a job: one value an entity and period, aggregated as the job says.
+
+    `dataset` is the opened source, where the caller has looked at it already. `progress` hears of the rows gone through
+    and of all that there are, and may raise to stop.
+
+    Raises:
+        JobError: as `open_dataset` and `scan` do; SourceEmpty if no row meets the filter; DataError if no row has an
+            entity, a time and a value, or if the frequency does not fit the times.
+    """
+    dataset = dataset or open_dataset(spec.source, spec.storage)
+    aggregation = Aggregation(_plan(spec, dataset), spec.source.columns.time)
+    for batch, done in scan(dataset):
+        aggregation.add(convert(batch, aggregation.plan))
+        progress(done, dataset.rows)
+    progress(dataset.rows, dataset.rows)
+    _check_rows(spec, aggregation.counts)
+    _settle_frequency(spec, aggregation)
+    observations = aggregation.finish()
+    _check_span(spec, observations)
+    return observations
+
+
+def _plan(spec: ForecastSpec, dataset: Dataset) -> Plan:
+    columns, zone = spec.source.columns, spec.source.time_zone
+    if zone:
+        check_zone(zone, "spec.source.timeZone")
+    time_type = dataset.types[columns.time]
+    finest = Frequency(Unit.DAY if pa.types.is_date(time_type) else Unit.SECOND)
+    frequency = finest if spec.frequency == "auto" else Frequency.parse(spec.frequency)
+    if frequency.within_day and pa.types.is_date(time_type):
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"spec.frequency: `{frequency}` does not fit column `{columns.time}`, which holds dates: write D or longer",
+        )
+    calendar = Calendar(frequency, time_type, zone)
+    how = How[spec.source.aggregate.name]
+    return Plan(how, calendar, dataset.types[columns.entity], dataset.types[columns.value])
+
+
+def _check_rows(spec: ForecastSpec, counts: Counts) -> None:
+    if not counts.rows:
+        raise JobError(
+            Reason.SOURCE_EMPTY, f"spec.source.filter: no row of `{spec.source.uri}` meets `{spec.source.filter}`"
+        )
+    if counts.rows == counts.null_entities + counts.null_times + counts.null_values:
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"spec.source.columns: no row of `{spec.source.uri}` has all of entity, time and value: of {counts.rows}, "
+            f"{counts.null_entities} have no `{spec.source.columns.entity}`, {counts.null_times} no "
+            f"`{spec.source.columns.time}` and {counts.null_values} no `{spec.source.columns.value}`",
+        )
+
+
+def _settle_frequency(spec: ForecastSpec, aggregation: Aggregation) -> None:
+    """Infer the frequency, or hold the declared one against the times."""
+    column, calendar = spec.source.columns.time, aggregation.plan.calendar
+    entity, period = aggregation.sample(SAMPLE)
+    if spec.frequency == "auto":
+        daily = Calendar(Frequency(Unit.DAY), calendar.time_type, calendar.time_zone)
+        found = infer(entity, daily.wall(calendar.times(period)).astype("datetime64[s]"), column)
+        aggregation.regroup(Calendar(found, calendar.time_type, calendar.time_zone))
+        return
+    frequency = calendar.frequency
+    check(frequency, entity, period, column)
+    if len(aggregation.weekdays) == 1 and frequency.weekday not in aggregation.weekdays and len(np.unique(period)) > 1:
+        (weekday,) = (WEEKDAYS[one] for one in aggregation.weekdays)
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"spec.frequency: `{frequency}` is of weeks that start on {WEEKDAYS[frequency.weekday]}, and all times of "
+            f"column `{column}` are on {weekday}: write {str(frequency).split('-')[0]}-{weekday}",
+        )
+
+
+def _check_span(spec: ForecastSpec, observations: Observations) -> None:
+    """Refuse times such as 9999-12-31, which stand for none: every series would reach as far."""
+    first, last = int(observations.period.min()), observations.last_period
+    span = last - first + 1
+    if span > 100_000 and span > 100 * len(np.unique(observations.period)):
+        label = observations.calendar.label
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"spec.source.columns.time: column `{spec.source.columns.time}` reaches from {label(first)} to "
+            f"{label(last)}, {span} periods of {observations.frequency}, of which hardly any holds a row: leave odd "
+            "times out by spec.source.filter",
+        )

@@ -114,8 +114,8 @@ def _filled(position: Ints, value: Floats, length: int, missing: Missing) -> Flo
         gaps = np.flatnonzero(gap)
         after = np.searchsorted(position, gaps)
         left, right = position[after - 1], position[after]
-        share = (gaps - left) / (right - left)
-        with np.errstate(invalid="ignore"):  # beside an infinity, which the fit reports
-            filled[gaps] = value[after - 1] * (1 - share) + value[after] * share
+        with np.errstate(invalid="ignore", over="ignore"):  # beside an infinity, which the fit reports
+            slope = (value[after] - value[after - 1]) / (right - left)
+            filled[gaps] = value[after - 1] + slope * (gaps - left)
     filled[position] = value
     return filled

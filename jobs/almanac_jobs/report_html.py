@@ -23,6 +23,8 @@ from almanac_jobs.words import count, duration, entities, meaning, percent, quan
 
 LISTED = 200
 """Entities without a model that the page lists at most."""
+MODELLED = frozenset({Status.OK, Status.WEAKLY_IDENTIFIED, Status.OVER_DIFFERENCED, Status.CONSTANT})
+"""Statuses of entities that their model forecasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def render(data: ReportData) -> str:
         groups=list(_groups(data.highlights)),
         levels=_levels(data.highlights),
         statuses=sorted(data.statuses.items(), key=lambda item: (-item[1], item[0])),
-        without_model=sum(n for status, n in data.statuses.items() if status not in _MODELLED),
+        without_model=sum(n for status, n in data.statuses.items() if status not in MODELLED),
         failures=data.failures[:LISTED],
     )
 
@@ -207,9 +209,6 @@ def _levels(highlights: Highlights) -> list[tuple[float, float]]:
     fans = (one.fan for one in (*highlights.biggest, *highlights.best, *highlights.worst))
     levels = sorted({band.level for fan in fans for band in fan.bands})
     return list(zip(levels, reversed(charts.shades(len(levels))), strict=True))
-
-
-_MODELLED = frozenset({Status.OK, Status.WEAKLY_IDENTIFIED, Status.OVER_DIFFERENCED, Status.CONSTANT})
 
 
 @cache

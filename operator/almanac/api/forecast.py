@@ -134,6 +134,15 @@ class ForecastModel(Model):
         return self.family is not Family.ARIMA or self.season_length > 1 or not any(self.seasonal_order)
 
     @rule(
+        "season_length",
+        "family",
+        message="must be at most 60 with family ets, which estimates every period of a season: use arima or theta",
+        cel="self.family != 'ets' || self.seasonLength <= 60",
+    )
+    def _season_of_ets_is_short(self) -> bool:
+        return self.family is not Family.ETS or self.season_length <= 60
+
+    @rule(
         "constant",
         "order",
         "seasonal_order",

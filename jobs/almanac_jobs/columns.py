@@ -22,8 +22,9 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """The type without a dictionary around it."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type without what only says how values are stored: a dictionary around it, the width of offsets in text."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.string() if is_text(kind) else kind
 
 
 def common_type(field: str, name: str, types: Iterable[tuple[str, pa.DataType]]) -> pa.DataType:
@@ -54,8 +55,6 @@ def _join(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return one
     if pa.types.is_null(one):
         return other
-    if is_text(one) and is_text(other):
-        return pa.large_string()
     if is_number(one) and is_number(other):
         return _join_numbers(one, other)
     if pa.types.is_date(one) and pa.types.is_date(other):

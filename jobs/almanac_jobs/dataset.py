@@ -210,7 +210,11 @@ def _read_footers(
 ) -> list[File]:
     paths = [_below(location, info) for info in infos]
     hive = partitions.values_of(paths, exact=entity)
-    layout = ds.ParquetFileFormat(dictionary_columns=[entity], coerce_int96_timestamp_unit="us")
+    layout = ds.ParquetFileFormat(
+        # Old timestamps, of 96 bits, reach further than Arrow's nanoseconds, which would wrap around.
+        ds.ParquetReadOptions(dictionary_columns=[entity], coerce_int96_timestamp_unit="us"),
+        ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True),
+    )
 
     def read(info: pafs.FileInfo, path: str, values: partitions.Values) -> File:
         uri = (location / path).uri if path else location.uri

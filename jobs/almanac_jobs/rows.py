@@ -115,7 +115,9 @@ def _parts(value: pa.Array, plan: Plan) -> tuple[Floats, ...]:
         return ()
     if pa.types.is_floating(value.type):
         return (np.asarray(value.cast(pa.float64())),)
-    if plan.how not in (How.SUM, How.MEAN) or pa.types.is_floating(plan.value_type):
+    if plan.how not in (How.SUM, How.MEAN) or (
+        pa.types.is_decimal(value.type) and pa.types.is_floating(plan.value_type)
+    ):
         return (_nearest(value),)
     if pa.types.is_decimal(plan.value_type) and value.type != plan.value_type:
         value = value.cast(plan.value_type)

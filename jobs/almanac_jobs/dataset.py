@@ -22,6 +22,7 @@ from almanac.api import JobError, Reason, Source, Storage
 from almanac.api.model import nearest
 from almanac_jobs import filters, partitions
 from almanac_jobs.columns import check_roles, common_type
+from almanac_jobs.expressions import expression
 from almanac_jobs.storage import Location, not_found, open_location, storage_errors
 
 BATCH_ROWS = 131_072
@@ -120,7 +121,7 @@ def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> ds.S
     condition = None
     if dataset.condition:
         types = dict(zip(schema.names, schema.types, strict=True))
-        condition = filters.expression(dataset.condition, types, dataset.source.time_zone)
+        condition = expression(dataset.condition, types, dataset.source.time_zone)
     fragments = [file.fragment for file in files]
     return ds.FileSystemDataset(fragments, schema, fragments[0].format, dataset.location.filesystem).scanner(
         columns={role: ds.field(getattr(columns, role)) for role in ("entity", "time", "value")},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -92,6 +92,18 @@ class Observations:
         if missing is Missing.FAIL and offsets[-1] > len(position):
             raise self._gap(first, np.repeat(np.arange(last - first), counts), period)
         return SeriesBatch(Ragged(_filled(position, value, offsets[-1], missing), offsets), finish), counts
+
+    def head(self, periods: int) -> Observations:
+        """The same, with the first `periods` rows of every entity only, and ending where these do."""
+        kept = np.arange(len(self.period)) - np.repeat(self.offsets[:-1], np.diff(self.offsets)) < periods
+        lengths = np.minimum(np.diff(self.offsets), periods)
+        return replace(
+            self,
+            offsets=np.concatenate(([0], np.cumsum(lengths))),
+            period=self.period[kept],
+            value=self.value[kept],
+            last_period=int(self.period[kept].max()) if kept.any() else self.last_period,
+        )
 
     def _gap(self, first: int, entity: Ints, period: Ints) -> JobError:
         at = np.flatnonzero((np.diff(entity) == 0) & (np.diff(period) > 1))[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from almanac_jobs.calendar import Calendar, Unit, weekdays
 from almanac_jobs.forecast.types import Floats, Ints
-from almanac_jobs.kernel.sums import How
+from almanac_jobs.kernel.sums import Aggregator, How
 
 _EXACT = 2**53
 """Integers up to here are doubles."""
@@ -131,7 +131,9 @@ def _nearest(value: pa.Array) -> Floats:
     units = _exact(value)
     if len(units) == 1 and value.type.scale <= _MOST_PLACES:
         return units[0] / np.float64(10.0**value.type.scale)  # both are exact: the quotient is rounded once
-    return np.asarray(value.cast(pa.float64()))
+    sums = Aggregator(How.SUM)  # Arrow's own cast may be off by a bit
+    sums.add(np.tile(np.arange(len(value)), len(units)), np.concatenate(units))
+    return sums.finish(10.0**value.type.scale)[1]
 
 
 def _exact(value: pa.Array) -> tuple[Floats, ...]:

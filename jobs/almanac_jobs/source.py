@@ -6,19 +6,23 @@ The result depends on the rows alone: neither their order nor the layout of file
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from almanac.api import ForecastSpec, JobError, Reason
 from almanac_jobs.aggregation import Aggregation
 from almanac_jobs.calendar import WEEKDAYS, Calendar, Frequency, Unit, check, check_zone, infer
 from almanac_jobs.dataset import Dataset, open_dataset, scan
+from almanac_jobs.filters import All, Comparison
 from almanac_jobs.kernel.sums import How
 from almanac_jobs.observations import Counts, Observations
 from almanac_jobs.rows import Plan, convert
 
-__all__ = ["Counts", "Dataset", "Observations", "open_dataset", "read"]
+__all__ = ["Counts", "Dataset", "Observations", "open_dataset", "read", "sample"]
 
 SAMPLE = 1_000_000
 """Observations that a frequency is inferred from or checked against."""
@@ -51,6 +55,48 @@ def read(
     observations = aggregation.finish()
     _check_span(spec, observations)
     return observations
+
+
+def sample(spec: ForecastSpec, dataset: Dataset | None = None, periods: int = 30) -> Observations:
+    """One entity, the most frequent of the first rows, with as many of its periods as come first, up to `periods`.
+
+    Reads no more than that takes, so that a job can be tried on data of any size. Raises as `read` does.
+    """
+    dataset = dataset or open_dataset(spec.source, spec.storage)
+    aggregation = Aggregation(_plan(spec, dataset), spec.source.columns.time)
+    seen: set[int] = set()
+    for batch, _ in scan(_only(dataset, _frequent_entity(spec, dataset))):
+        rows = convert(batch, aggregation.plan)
+        aggregation.add(rows)
+        seen.update(rows.period.tolist())
+        if len(seen) > periods:  # the last of them may be half read
+            break
+    _check_rows(spec, aggregation.counts)
+    if spec.frequency == "auto":
+        _settle_frequency(spec, aggregation)
+    return aggregation.finish().head(periods)
+
+
+def _frequent_entity(spec: ForecastSpec, dataset: Dataset) -> pa.Scalar:
+    """The most frequent entity of the first batch that has one, the least of several."""
+    aggregation = Aggregation(_plan(spec, dataset), spec.source.columns.time)
+    for batch, _ in scan(dataset):
+        rows = convert(batch, aggregation.plan)
+        names = rows.entity if rows.counted is None else rows.entity.filter(pa.array(rows.counted))
+        if len(names):
+            counts = pa.Table.from_struct_array(pc.value_counts(names.dictionary_decode()))
+            return counts.sort_by([("counts", "descending"), ("values", "ascending")])["values"][0]
+        aggregation.add(rows)
+    _check_rows(spec, aggregation.counts)
+    raise AssertionError("rows were counted, and none was found")
+
+
+def _only(dataset: Dataset, entity: pa.Scalar) -> Dataset:
+    """The rows of one entity."""
+    value = entity.as_py()
+    text = value if isinstance(value, str) else Decimal(value) if isinstance(value, int) else value.isoformat()
+    wanted = Comparison(dataset.source.columns.entity, "==", text)
+    return replace(dataset, condition=All((dataset.condition, wanted)) if dataset.condition else wanted)
 
 
 def _plan(spec: ForecastSpec, dataset: Dataset) -> Plan:

@@ -102,3 +102,13 @@ def test_series_are_what_a_loop_makes_of_them(data: list[dict[int, float]], miss
                 np.testing.assert_allclose(
                     value, np.interp(period, sorted(one), [one[p] for p in sorted(one)]), atol=1e-9
                 )
+
+
+def test_the_first_periods_of_each_entity() -> None:
+    head = GAPPY.head(2)
+    assert head.offsets.tolist() == [0, 2, 2, 3, 5]
+    assert (head.period.tolist(), head.value.tolist()) == ([10, 11, 15, 9, 15], [1.0, 2.0, 5.0, -1.0, 2.0])
+    assert head.last_period == 15
+    assert GAPPY.head(1).last_period == 15
+    assert observe({3: 1.0, 4: 2.0}).head(1).last_period == 3
+    assert len(observe({}).head(3).period) == 0

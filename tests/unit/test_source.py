@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from almanac.api import Aggregate, ForecastSpec, JobError, Missing, Reason
 from almanac_jobs import aggregation
 from almanac_jobs.buckets import bucket_of
-from almanac_jobs.source import Observations, open_dataset, read
+from almanac_jobs.source import Observations, open_dataset, read, sample
 from s3 import Fault, S3Server
 
 D = datetime.date
@@ -403,6 +403,26 @@ def test_a_data_set_is_looked_at_before_it_is_read(simple: Path) -> None:
     assert (dataset.rows, len(dataset.files)) == (4, 1)
     assert dataset.bytes == simple.stat().st_size
     assert read(job, dataset).counts.rows == 4
+
+
+@pytest.mark.parametrize("names", [["b", "a", "c"], [2, 1, 3], [D(2024, 1, 2), D(2024, 1, 1), D(2024, 1, 3)]], ids=str)
+def test_a_sample_is_one_entity_and_its_first_periods(tmp_path: Path, names: list[Any]) -> None:
+    days = np.repeat(np.arange(19_000, 19_100, dtype=np.int32), 3)
+    amounts = np.arange(300.0)
+    ids = pa.array(names * 100)
+    kept = np.arange(300) % 150 != 2  # the third is seen less often than the others
+    columns = {"id": ids.filter(pa.array(kept)), "day": pa.array(days[kept]).cast(pa.date32()), "amount": amounts[kept]}
+    job = spec(write(tmp_path / "t.parquet", **columns), source={"filter": "amount >= 30"})
+    observations = sample(job)
+    assert observations.entities.to_pylist() == [names[1]]
+    assert observations.value.tolist() == [amounts[3 * i + 1] for i in range(10, 40)]
+    assert observations.last_period == observations.period[-1] == 19_039
+    assert len(sample(job, periods=500).value) == 90
+
+
+def test_a_sample_of_nothing(simple: Path) -> None:
+    with pytest.raises(JobError, match=r"no row of .* meets `amount > 100`"):
+        sample(spec(simple, source={"filter": "amount > 100"}))
 
 
 # --- frequencies -----------------------------------------------------------------------------------------------------

@@ -104,8 +104,8 @@ class Source(Model):
     filter: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Rows to read, as a condition on columns: status == 'posted'. Pushed down to Parquet. Unset: all."""
     time_zone: TimeZone | None = None
-    """Time zone in which timestamps are cut into periods, e.g. Europe/Berlin. Unset: timestamps without a zone are
-    taken as they are, others in UTC."""
+    """Time zone in which timestamps are cut into periods, e.g. Europe/Berlin. Unset: that of the column. Timestamps
+    without a zone are taken as they are."""
 
 
 class ForecastModel(Model):

@@ -190,6 +190,12 @@ def _list_files(location: Location) -> list[pafs.FileInfo]:
         if info.type == pafs.FileType.File:
             return [info]
         found = filesystem.get_file_info(pafs.FileSelector(location.path, recursive=True))
+    if any(_below(location, one).split("/")[0] == "_delta_log" for one in found):
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"{location.field}: `{location.uri}` is a Delta table, whose folder holds rows of older versions too: "
+            "write its current rows to a folder of Parquet files, and name that",
+        )
     files = [one for one in found if one.type == pafs.FileType.File and not _is_hidden(_below(location, one))]
     if not files:
         raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: the folder `{location.uri}` holds no Parquet file")

@@ -1,5 +1,8 @@
 import datetime
 import math
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from almanac.api import Aggregate, ForecastSpec, JobError, Missing, Reason
+from almanac.api import Aggregate, ForecastJob, ForecastSpec, JobError, Missing, Reason
 from almanac_jobs import aggregation
 from almanac_jobs.buckets import bucket_of
 from almanac_jobs.source import Observations, open_dataset, read, sample
@@ -348,10 +351,45 @@ def test_what_a_file_says_counts_more_than_its_folder(tmp_path: Path) -> None:
 
 def test_files_that_are_not_data(simple: Path) -> None:
     folder = simple.parent
-    for name in ("_SUCCESS", ".t.parquet.crc", "t.parquet.crc", "_delta_log/0.json", ".hidden/x.parquet"):
+    for name in ("_SUCCESS", ".t.parquet.crc", "t.parquet.crc", "_tmp/0.json", ".hidden/x.parquet"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("not Parquet")
     assert read(spec(folder)).counts.rows == 4
+
+
+def test_a_delta_table_is_no_folder_of_parquet(simple: Path) -> None:
+    (simple.parent / "_delta_log").mkdir()
+    (simple.parent / "_delta_log" / "0.json").touch()
+    error = refused(spec(simple.parent))
+    assert error.reason is Reason.DATA_ERROR
+    assert "is a Delta table" in error.message
+
+
+AS_NOBODY = """
+import os, sys
+from almanac.api import ForecastJob, JobError
+from almanac_jobs.source import read
+job = ForecastJob.model_validate_json(sys.argv[1])  # imported all that is needed: now leave root's rights behind
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+try:
+    read(job.spec)
+except JobError as error:
+    print(int(error.exit_code), error.message)
+"""
+
+
+@pytest.mark.parametrize("closed", ["file", "folder"])
+def test_no_permission_on_the_local_disk(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        Path(folder).chmod(0o755)
+        path = write(Path(folder) / "lake" / "t.parquet", id=["a"] * 4, day=DAYS, amount=[1, 2, 3, 4])
+        (path if closed == "file" else path.parent).chmod(0)
+        job = ForecastJob.model_validate({"metadata": {"name": "x"}, "spec": spec(path.parent).model_dump()})
+        command = [sys.executable, "-c", AS_NOBODY, job.model_dump_json()]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        path.parent.chmod(0o755)
+    assert said.startswith(f"77 spec.source.uri: no permission to read `{path.parent}` on the local disk")
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])

@@ -70,4 +70,5 @@ def write_run(
         writer.write(bucket, named)
     writer.write_page("<p>run</p>")
     writer.publish(report(parts, began))
+    writer.prune()
     return writer

@@ -94,8 +94,20 @@ class RunWriter:
             return None if newer else _json(pointer)
 
         objects.update(self.output / LATEST, forward)
-        if self._keep is not None:
-            self._prune(self._keep)
+
+    def prune(self) -> None:
+        """Delete all but the newest complete runs, as many as the job keeps. Others may be under way, and are left."""
+        if self._keep is None:
+            return
+        began = {}
+        for run in objects.folders(self.output / RUNS):
+            report = objects.read(self.output / RUNS / run / REPORT)
+            if report is not None:
+                began[run] = json.loads(report)["startTime"]
+        for run in sorted(began, key=lambda run: (began[run], run), reverse=True)[self._keep :]:
+            if run != self.run:
+                objects.remove(self.output / RUNS / run / REPORT)  # first, so that what is half deleted is not complete
+                objects.remove(self.output / RUNS / run)
 
     def abandon(self) -> None:
         """Delete what a run that will not be complete has written, as far as storage lets us."""
@@ -106,18 +118,6 @@ class RunWriter:
         objects.write(self.folder / path, data)
         with self._lock:
             self._files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-    def _prune(self, keep: int) -> None:
-        """Delete all but the newest complete runs. One that is not complete may be under way, and is left alone."""
-        began = {}
-        for run in objects.folders(self.output / RUNS):
-            report = objects.read(self.output / RUNS / run / REPORT)
-            if report is not None:
-                began[run] = json.loads(report)["startTime"]
-        for run in sorted(began, key=lambda run: (began[run], run), reverse=True)[keep:]:
-            if run != self.run:
-                objects.remove(self.output / RUNS / run / REPORT)  # first, so that what is half deleted is not complete
-                objects.remove(self.output / RUNS / run)
 
 
 def latest(output: Location) -> dict[str, Any] | None:

@@ -78,12 +78,25 @@ class Progress:
             self._end_stage()
             self._current, self._begun = Snapshot(stage, unit, 0, total, 0.0), self._clock()
 
+    def expect(self, total: int) -> None:
+        """Say how many units the current stage has, once that is known."""
+        with self._lock:
+            if self._current is not None:
+                self._current = replace(self._current, total=total)
+
     def advance(self, amount: int = 1) -> None:
         """Count `amount` units of the current stage as done."""
         self.check()
         with self._lock:
             if self._current is not None:
                 self._current = replace(self._current, done=self._current.done + amount)
+
+    def reach(self, done: int) -> None:
+        """Say that so many units of the current stage are done, in all."""
+        self.check()
+        with self._lock:
+            if self._current is not None:
+                self._current = replace(self._current, done=done)
 
     def finish(self) -> None:
         """End the last stage."""

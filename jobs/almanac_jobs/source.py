@@ -25,7 +25,7 @@ from almanac_jobs.rows import Plan, convert
 __all__ = ["Counts", "Dataset", "Observations", "open_dataset", "read", "sample"]
 
 SAMPLE = 1_000_000
-"""Observations that a frequency is inferred from or checked against."""
+"""Observations that a frequency is inferred from or checked against, and rows that an entity is picked from."""
 
 
 def _ignore(done: int, total: int) -> None:
@@ -78,17 +78,26 @@ def sample(spec: ForecastSpec, dataset: Dataset | None = None, periods: int = 30
 
 
 def _frequent_entity(spec: ForecastSpec, dataset: Dataset) -> pa.Scalar:
-    """The most frequent entity of the first batch that has one, the least of several."""
+    """The most frequent entity of the first `SAMPLE` rows and those up to the first that counts, the least of several.
+
+    So many rows are looked at because folders are often sorted by time: the first few rows are of a single moment.
+    """
     aggregation = Aggregation(_plan(spec, dataset), spec.source.columns.time)
-    for batch, _ in scan(dataset):
+    found: list[pa.Table] = []
+    for batch, done in scan(dataset):
         rows = convert(batch, aggregation.plan)
         names = rows.entity if rows.counted is None else rows.entity.filter(pa.array(rows.counted))
         if len(names):
-            counts = pa.Table.from_struct_array(pc.value_counts(names.dictionary_decode()))
-            return counts.sort_by([("counts", "descending"), ("values", "ascending")])["values"][0]
-        aggregation.add(rows)
-    _check_rows(spec, aggregation.counts)
-    raise AssertionError("rows were counted, and none was found")
+            found.append(pa.Table.from_struct_array(pc.value_counts(names.dictionary_decode())))
+        elif not found:
+            aggregation.add(rows)
+        if found and done >= SAMPLE:
+            break
+    if not found:
+        _check_rows(spec, aggregation.counts)
+        raise AssertionError("rows were counted, and none was found")
+    counts = pa.concat_tables(found).group_by("values").aggregate([("counts", "sum")])
+    return counts.sort_by([("counts_sum", "descending"), ("values", "ascending")])["values"][0]
 
 
 def _only(dataset: Dataset, entity: pa.Scalar) -> Dataset:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -45,7 +48,14 @@ def show_outcome(job: ForecastJob, outcome: Outcome, console: Console) -> None:
     console.print(Padding(tables, (0, 0, 1, 2), expand=False))
     example = page.highlights.biggest[0].entity if page.highlights.biggest else None
     entity = f" --entity {shlex.quote(example)}" if example is not None else ""
-    console.print(f"  Next: [bold]almanac show {shlex.quote(job.spec.output.uri)}{entity}[/bold]", soft_wrap=True)
+    show = f"{_program()} show {shlex.quote(job.spec.output.uri)}{entity}"
+    console.print(Text.assemble("  Next: ", (show, "bold")), soft_wrap=True)
+
+
+def _program() -> str:
+    """What to type for `almanac`: an environment that is not activated has it under a path only."""
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == "almanac" and shutil.which("almanac") is None else "almanac"
 
 
 def show_sample(job: ForecastJob, sample: Sample, console: Console) -> None:

@@ -104,13 +104,13 @@ def render(data: ReportData) -> str:
         data=data,
         headline=headline(data),
         span=span(data.horizon, data.frequency),
-        failed=sum(data.statuses.get(status, 0) for status in FAILED),
+        failed=_failed(data),
         lines=list(score_lines(data.totals)) if data.totals and data.totals.evaluated else [],
         distributions=_distributions(data),
         groups=list(_groups(data.highlights)),
         levels=_levels(data.highlights),
         statuses=sorted(data.statuses.items(), key=lambda item: (-item[1], item[0])),
-        without_model=sum(n for status, n in data.statuses.items() if status not in MODELLED),
+        without_model=_without_model(data),
         failures=data.failures[:LISTED],
     )
 
@@ -118,8 +118,10 @@ def render(data: ReportData) -> str:
 def headline(data: ReportData) -> Headline:
     """The run in one line, and what else an on-call person wants to know at once in another."""
     horizon = span(data.horizon, data.frequency)
-    failed = sum(data.statuses.get(status, 0) for status in FAILED)
-    lost = f"No forecast for {count(failed)} of {entities(data.entities)}." if failed else ""
+    failed = _failed(data)
+    modelled = data.entities - _without_model(data)
+    lost = f"{count(modelled)} of {entities(data.entities)} have a fitted model." if modelled < data.entities else ""
+    lost += f" {count(failed)} have no forecast." if failed else ""
     plain = f"Forecast of {entities(data.entities - failed)}, {horizon} ahead"
     totals = data.totals
     if totals is None:
@@ -142,6 +144,14 @@ def headline(data: ReportData) -> Headline:
     if totals.win_share > 0.5:
         return Headline("mixed", f"Beats seasonal naive on {share} of {tested}, but not on average", detail)
     return Headline("bad", f"Does not beat seasonal naive: better on {share} of {tested}", detail)
+
+
+def _failed(data: ReportData) -> int:
+    return sum(data.statuses.get(status, 0) for status in FAILED)
+
+
+def _without_model(data: ReportData) -> int:
+    return sum(number for status, number in data.statuses.items() if status not in MODELLED)
 
 
 def score_lines(totals: Totals) -> Iterator[Line]:

@@ -196,7 +196,7 @@ def test_everything_is_escaped():
             "no tested entity has a history that changes",
         ),
         ({"windows": 1, "horizon": 1}, "good", "Beats", "over a window of 1 day."),
-        ({}, "good", "Beats", "No forecast for 1 of 1 100 entities."),
+        ({}, "good", "Beats", "1 094 of 1 100 entities have a fitted model. 1 have no forecast."),
     ],
 )
 def test_the_headline_says_it_at_once(changes, tone, title, detail):

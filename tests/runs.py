@@ -45,6 +45,8 @@ def report(parts: dict[int, dict[str, pa.Table]], began: str = "2026-01-01T00:00
     """What report.json needs to be read back."""
     kind = parts[0]["parameters"].schema.field("entity").type
     return {
+        "job": {"kind": "ForecastJob", "namespace": "default", "name": "made"},
+        "entities": sum(len(part["parameters"]) for part in parts.values()),
         "startTime": began,
         "endTime": began,
         "buckets": 4,

@@ -121,6 +121,15 @@ class Model:
         """All entities, by bucket and name."""
         return pa.chunked_array([chunk for part in self._parts("parameters", ["entity"]) for chunk in part[0].chunks])
 
+    def first_entities(self, count: int) -> list[Entity]:
+        """The first `count` entities, by bucket and name: for a look at what there is, without reading all of them."""
+        found: list[Entity] = []
+        for part in self._parts("parameters", ["entity"]):
+            found += part.column("entity").slice(0, count - len(found)).to_pylist()
+            if len(found) == count:
+                break
+        return found
+
     def forecasts(self, entity: Entity) -> pa.Table:
         """What the run has forecast for one entity: time, mean and interval bounds. Raises UnknownEntityError."""
         return self._rows("forecasts", entity)

@@ -149,3 +149,10 @@ def test_per_entity_refuses_too_many_and_too_long() -> None:
     with pytest.raises(JobError, match="too long for the name of a folder") as long:
         per_entity.check(pa.array(["x" * 300]))
     assert long.value.reason is Reason.DATA_ERROR
+
+
+def test_a_look_at_the_entities_reads_no_more_than_it_shows(tmp_path: Path) -> None:
+    write_run(str(tmp_path), "r1", list("abcdefghij"))
+    model = loaded(tmp_path)
+    every = model.entities.to_pylist()
+    assert [model.first_entities(count) for count in (0, 3, 10, 99)] == [[], every[:3], every, every]

@@ -13,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from almanac.api import Family, ForecastModel, ForecastSpec
+from almanac.api import ForecastModel, ForecastSpec
 from almanac_jobs import tables
 from almanac_jobs.calendar import Calendar
-from almanac_jobs.evaluate import Backtest, Evaluation, Forecaster, Totals, evaluate
+from almanac_jobs.evaluate import Backtest, Evaluation, Forecaster, Totals, evaluate, seasonal_naive
 from almanac_jobs.forecast import fit
-from almanac_jobs.forecast.types import Floats, Forecast, Ints, Parameters, SeriesBatch
-from almanac_jobs.highlights import Fitted, Highlighter, Highlights, history_periods
+from almanac_jobs.forecast.types import MODELLED, Floats, Forecast, Ints, Parameters, SeriesBatch
+from almanac_jobs.highlights import LISTED, Failure, Fitted, Highlighter, Highlights, history_periods
 from almanac_jobs.history import history_table
 from almanac_jobs.observations import Observations
 from almanac_jobs.progress import Progress
-from almanac_jobs.report_html import LISTED, MODELLED, Failure
 
 SLICE = 2048
 """Series that are fitted at a time: what a run counts, and how soon it notices that it is to stop."""
@@ -102,7 +101,8 @@ class Recipe:
         Raises:
             JobError: DataError where gaps are to fail and there is one, Interrupted.
         """
-        return _join([self._slice(observations, *bounds, progress) for bounds in _slices(first, last)])
+        with np.errstate(all="ignore"):  # what overflows is said in the entity's status, not by a warning
+            return _join([self._slice(observations, *bounds, progress) for bounds in _slices(first, last)])
 
     def _slice(self, observations: Observations, first: int, last: int, progress: Progress) -> Part:
         progress.check()
@@ -122,8 +122,8 @@ class Recipe:
     def _evaluate(self, batch: SeriesBatch, observed: Ints) -> Evaluation | None:
         if self.backtest is None:
             return None
-        naive = ForecastModel(family=Family.SEASONALNAIVE, season_length=self.season_length)
-        return evaluate(batch, observed, self.backtest, _forecaster(self.spec.model), _forecaster(naive))
+        naive = seasonal_naive(self.season_length)
+        return evaluate(batch, observed, self.backtest, _forecaster(self.spec.model), naive)
 
     def _tables(
         self,

@@ -17,23 +17,9 @@ from markupsafe import Markup
 
 from almanac_jobs import charts, words
 from almanac_jobs.evaluate import Totals
-from almanac_jobs.forecast.types import FAILED, Floats, Status
-from almanac_jobs.highlights import Highlight, Highlights
+from almanac_jobs.forecast.types import FAILED, MODELLED, Floats
+from almanac_jobs.highlights import LISTED, Failure, Highlight, Highlights
 from almanac_jobs.words import count, duration, entities, meaning, percent, quantity, ratio, span
-
-LISTED = 200
-"""Entities without a model that the page lists at most."""
-MODELLED = frozenset({Status.OK, Status.WEAKLY_IDENTIFIED, Status.OVER_DIFFERENCED, Status.CONSTANT})
-"""Statuses of entities that their model forecasts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An entity that its model does not forecast, and why: its status, with how many observed periods it has."""
-
-    entity: str
-    status: str
-    observations: int
 
 
 @dataclass(frozen=True, slots=True)

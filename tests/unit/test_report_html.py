@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from almanac_jobs.evaluate import Totals
-from almanac_jobs.highlights import Band, Fan, Highlight, Highlights
+from almanac_jobs.highlights import LISTED, Band, Failure, Fan, Highlight, Highlights
 from almanac_jobs.report_html import (
-    LISTED,
-    Failure,
     ReportData,
     headline,
     render,

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from almanac.api import JobError, Output, Reason, Storage
 from almanac_jobs import objects, tables
-from almanac_jobs.storage import Location, open_location
+from almanac_jobs.storage import Location, check_output, open_location
 
 FORMAT = 1
 """Version of the layout and of the tables' columns: readers refuse what is newer than they know."""
@@ -52,7 +52,7 @@ class RunWriter:
         """Nothing is written yet.
 
         Raises:
-            JobError: InvalidSpec if `run` is there already, and what storage refuses.
+            JobError: InvalidSpec if `run` is there already, and what storage refuses, as far as it tells beforehand.
         """
         self.output = open_location(output.uri, storage, field=FIELD)
         self.run = run
@@ -60,6 +60,7 @@ class RunWriter:
         self._keep = output.keep_runs
         self._files: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
+        check_output(self.output)
         if objects.read(self.folder / REPORT) is not None:
             raise JobError(Reason.INVALID_SPEC, f"{FIELD}: run `{run}` is complete already: choose another run id")
 

@@ -13,7 +13,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from datetime import timedelta
@@ -184,6 +184,26 @@ def not_found(location: Location) -> JobError:
         bucket = location.bucket
         missing = bucket and location.filesystem.get_file_info(bucket).type == pafs.FileType.NotFound
     return _refusal(location, "bucket" if missing else "missing", "", writing=False)
+
+
+def check_output(location: Location) -> None:
+    """Refuse a place that cannot be written to, as far as that can be told before a run has computed anything.
+
+    Raises:
+        JobError: InvalidSpec for a bucket that is not there or a file in the way, AccessDenied on the local disk.
+    """
+    if location.bucket is not None:
+        with suppress(OSError):  # who may write objects need not be allowed to look at the bucket
+            if location.filesystem.get_file_info(location.bucket).type == pafs.FileType.NotFound:
+                raise _refusal(location, "bucket", "", writing=True)
+        return
+    path = Path(location.path)
+    nearest = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        words = f"`{location.uri}` cannot be a folder, because `{nearest}` is a file: choose another place"
+        raise JobError(Reason.INVALID_SPEC, f"{location.field}: {words}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _refusal(location, "denied", f"`{nearest}` is closed to this user", writing=True)
 
 
 def _refusal(location: Location, what: str, detail: str, *, writing: bool) -> JobError:

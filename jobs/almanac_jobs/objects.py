@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from almanac_jobs.storage import Location, storage_errors
 
 CONFLICTS = 20
 """Times that an update is begun anew because another writer came first."""
+THREADS = 16
+"""Requests under way at a time where there are many small files."""
 _TYPES = {".json": "application/json", ".html": "text/html; charset=utf-8"}
-_LOST = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_LOST = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
 _UNCONDITIONAL = {"NotImplemented", "501"}
 
 
@@ -33,15 +37,15 @@ def read(location: Location) -> bytes | None:
         try:
             with location.filesystem.open_input_file(location.path) as file:
                 return bytes(file.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
 
-def write(location: Location, data: bytes | memoryview) -> None:
-    """Write or replace a file, and the folders that it needs."""
+def write(location: Location, data: bytes | memoryview, *, durable: bool = True) -> None:
+    """Write or replace a file, and the folders that it needs. `durable` waits until the local disk has it for good."""
     with storage_errors(location, writing=True):
         if location.bucket is None:
-            _write_local(Path(location.path), data)
+            _write_local(Path(location.path), data, durable=durable)
         elif location.s3_client is not None:
             _put(location, data)
         else:
@@ -62,7 +66,7 @@ def update(location: Location, change: Callable[[bytes | None], bytes | None]) -
             with _locked(path.parent):
                 changed = change(path.read_bytes() if path.exists() else None)
                 if changed is not None:
-                    _write_local(path, changed)
+                    _write_local(path, changed, durable=True)
         elif location.s3_client is not None:
             _update_s3(location, change)
         else:
@@ -74,11 +78,29 @@ def update(location: Location, change: Callable[[bytes | None], bytes | None]) -
 def remove(location: Location) -> None:
     """Delete a file or a folder with all that it holds; nothing happens if there is none."""
     with storage_errors(location, writing=True):
-        kind = location.filesystem.get_file_info(location.path).type
-        if kind == pafs.FileType.File:
-            location.filesystem.delete_file(location.path)
-        elif kind == pafs.FileType.Directory:
-            location.filesystem.delete_dir(location.path)
+        if location.bucket is None:
+            path = Path(location.path)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif location.s3_client is not None:
+            # pyarrow would put an empty object in the place of the folder above.
+            found = location.filesystem.get_file_info(location.path).type
+            paths = [location.path] if found == pafs.FileType.File else [info.path for info in files(location)]
+            with ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(lambda path: _delete(location, path), paths))
+        else:
+            found = location.filesystem.get_file_info(location.path).type
+            if found == pafs.FileType.File:
+                location.filesystem.delete_file(location.path)
+            elif found == pafs.FileType.Directory:
+                location.filesystem.delete_dir(location.path)
+
+
+def files(location: Location) -> list[pafs.FileInfo]:
+    """All files below a place, with the paths of its filesystem."""
+    with storage_errors(location):
+        selector = pafs.FileSelector(location.path, allow_not_found=True, recursive=True)
+        return [info for info in location.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
 
 
 def folders(location: Location) -> list[str]:
@@ -88,31 +110,38 @@ def folders(location: Location) -> list[str]:
         return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
 
 
-def _write_local(path: Path, data: bytes | memoryview) -> None:
+def _write_local(path: Path, data: bytes | memoryview, *, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")  # readers of folders skip dot files
     try:
         with new.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the name is to last as long as the content
-    finally:
-        os.close(descriptor)
+    if durable:
+        with _opened(path.parent) as folder:
+            os.fsync(folder)  # the name is to last as long as the content
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
+    """Keep out whoever else locks the folder. Some network disks have no locks, and do without."""
+    with _opened(folder) as descriptor:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -123,15 +152,40 @@ def _client(make: Callable[[], Any]) -> Any:
 
 
 def _put(location: Location, data: bytes | memoryview, **condition: str) -> None:
-    """One PutObject. Raises OSError in the words of pyarrow's S3 filesystem, which `storage_errors` understands."""
+    """One request, where pyarrow would make three."""
+    bucket, _, key = location.path.partition("/")
+    kind = _TYPES.get(Path(key).suffix, "application/octet-stream")
+    _call(location, "put_object", Bucket=bucket, Key=key, Body=bytes(data), ContentType=kind, **condition)
+
+
+def _delete(location: Location, path: str) -> None:
+    bucket, _, key = path.partition("/")
+    _call(location, "delete_object", Bucket=bucket, Key=key)
+
+
+def _get(location: Location) -> tuple[bytes, str] | None:
+    """An object with its version; None if there is none."""
+    from botocore.exceptions import BotoCoreError
+
+    bucket, _, key = location.path.partition("/")
+    try:
+        found = _call(location, "get_object", Bucket=bucket, Key=key)
+        return found["Body"].read(), found["ETag"]
+    except _RefusedError as refused:
+        if refused.code in ("NoSuchKey", "404"):
+            return None
+        raise
+    except BotoCoreError as error:  # the body was cut short
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def _call(location: Location, operation: str, **arguments: Any) -> Any:
+    """A request to S3. Raises OSError in the words of pyarrow's filesystem, which `storage_errors` understands."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     assert location.s3_client is not None  # noqa: S101 - for the type checker; callers have looked
-    bucket, _, key = location.path.partition("/")
-    kind = _TYPES.get(Path(key).suffix, "application/octet-stream")
     try:
-        client = _client(location.s3_client)
-        client.put_object(Bucket=bucket, Key=key, Body=bytes(data), ContentType=kind, **condition)
+        return getattr(_client(location.s3_client), operation)(**arguments)
     except ClientError as error:
         raise _RefusedError(error) from error
     except BotoCoreError as error:
@@ -149,24 +203,12 @@ class _RefusedError(OSError):
 
 
 def _update_s3(location: Location, change: Callable[[bytes | None], bytes | None]) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    assert location.s3_client is not None  # noqa: S101 - for the type checker; callers have looked
-    bucket, _, key = location.path.partition("/")
     for _ in range(CONFLICTS):
-        try:
-            found = _client(location.s3_client).get_object(Bucket=bucket, Key=key)
-            old, condition = found["Body"].read(), {"IfMatch": found["ETag"]}
-        except ClientError as error:
-            refused = _RefusedError(error)
-            if refused.code not in ("NoSuchKey", "404"):
-                raise refused from error
-            old, condition = None, {"IfNoneMatch": "*"}
-        except BotoCoreError as error:
-            raise OSError(errno.EIO, str(error)) from error
-        changed = change(old)
+        found = _get(location)
+        changed = change(found and found[0])
         if changed is None:
             return
+        condition = {"IfMatch": found[1]} if found else {"IfNoneMatch": "*"}
         try:
             _put(location, changed, **condition)
         except _RefusedError as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from almanac.api import Output, Storage
 from almanac_jobs import tables
-from almanac_jobs.artefacts import RunWriter
+from almanac_jobs.artefacts import RunWriter, prune
 from almanac_jobs.buckets import bucket_of
 from almanac_jobs.calendar import Calendar, Frequency
 from almanac_jobs.forecast import arima, fit
@@ -71,6 +72,7 @@ def write_run(
     for bucket, named in parts.items():
         writer.write(bucket, named)
     writer.write_page("<p>run</p>")
-    writer.publish(report(parts, began))
-    writer.prune()
+    record = writer.publish(report(parts, began))
+    if keep is not None:
+        prune(writer.output, record, keep, datetime.fromisoformat(began))
     return writer

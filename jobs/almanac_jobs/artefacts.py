@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -29,20 +28,14 @@ FORMAT = 1
 """Version of the layout and of the tables' columns: readers refuse what is newer than they know."""
 FIELD = "spec.output.uri"
 RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
+TABLES = ("forecasts", "parameters", "history", "scores")
+STALE = timedelta(days=7)
+"""A run that is not complete and has written nothing for so long is not going to be."""
 
 
 def table_path(table: str, bucket: int) -> str:
     """The path of a bucket's part of a table, below the folder of the run."""
     return f"{table}/bucket={bucket:04d}/part-0.parquet"
-
-
-def versions() -> dict[str, str]:
-    """What computed a run: versions that could change its bytes."""
-    found = {"python": platform.python_version()}
-    for name in ("almanac", "numpy", "pyarrow"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 class RunWriter:
@@ -57,11 +50,11 @@ class RunWriter:
         self.output = open_location(output.uri, storage, field=FIELD)
         self.run = run
         self.folder = self.output / RUNS / run
-        self._keep = output.keep_runs
         self._files: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
+        self._complete = self._abandoned = False
         check_output(self.output)
-        if objects.read(self.folder / REPORT) is not None:
+        if complete(self.output, run) is not None:
             raise JobError(Reason.INVALID_SPEC, f"{FIELD}: run `{run}` is complete already: choose another run id")
 
     def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> None:
@@ -75,56 +68,139 @@ class RunWriter:
 
     @property
     def checksum(self) -> str:
-        """sha256 over the sums of the tables written so far: equal tables, equal checksum."""
-        lines = (f"{path} {file['sha256']}\n" for path, file in sorted(self._files.items()) if path != PAGE)
+        """sha256 over the sums of the tables written so far, in the form of sha256sum: equal tables, equal checksum."""
+        lines = (f"{file['sha256']}  {path}\n" for path, file in sorted(self._files.items()) if path != PAGE)
         return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
-    def publish(self, report: Mapping[str, Any]) -> None:
+    def publish(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Make the run complete: write `report` with the files of the run, and point latest.json to it.
 
-        `report` has `startTime` and `endTime` as ISO 8601. A run that began later and is complete keeps latest.json.
+        `report` has `job` and, as ISO 8601, `startTime` and `endTime`. Gives report.json as it was written.
         """
         files = [{"path": path, **file} for path, file in sorted(self._files.items())]
         whole = {"formatVersion": FORMAT, "run": self.run, **report, "checksum": self.checksum, "files": files}
+        self._tidy()
         objects.write(self.folder / REPORT, _json(whole))
-        pointer = {"formatVersion": FORMAT, "run": self.run, "path": f"{RUNS}/{self.run}"}
-        pointer |= {name: whole[name] for name in ("startTime", "endTime", "checksum")}
-
-        def forward(old: bytes | None) -> bytes | None:
-            newer = old is not None and json.loads(old)["startTime"] > pointer["startTime"]
-            return None if newer else _json(pointer)
-
-        objects.update(self.output / LATEST, forward)
-
-    def prune(self) -> None:
-        """Delete all but the newest complete runs, as many as the job keeps. Others may be under way, and are left."""
-        if self._keep is None:
-            return
-        began = {}
-        for run in objects.folders(self.output / RUNS):
-            report = objects.read(self.output / RUNS / run / REPORT)
-            if report is not None:
-                began[run] = json.loads(report)["startTime"]
-        for run in sorted(began, key=lambda run: (began[run], run), reverse=True)[self._keep :]:
-            if run != self.run:
-                objects.remove(self.output / RUNS / run / REPORT)  # first, so that what is half deleted is not complete
-                objects.remove(self.output / RUNS / run)
+        self._complete = True
+        point(self.output, whole)
+        return whole
 
     def abandon(self) -> None:
-        """Delete what a run that will not be complete has written, as far as storage lets us."""
-        with suppress(JobError):
-            objects.remove(self.folder)
+        """Delete what a run that will not be complete has written, as far as storage lets us; a complete run stays."""
+        self._abandoned = True
+        if not self._complete:
+            with suppress(JobError):
+                _remove_run(self.folder)
+
+    def _tidy(self) -> None:
+        """Delete what an earlier attempt at this run has left behind and this one has not written."""
+        for info in objects.files(self.folder):
+            path = info.path.removeprefix(f"{self.folder.path}/")
+            if path not in self._files:
+                objects.remove(self.folder / path)
 
     def _write(self, path: str, data: bytes | memoryview) -> None:
         objects.write(self.folder / path, data)
         with self._lock:
             self._files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if self._abandoned:  # by another thread, meanwhile
+            with suppress(JobError):
+                objects.remove(self.folder / path)
+
+
+def point(output: Location, report: Mapping[str, Any]) -> bool:
+    """Point latest.json to the complete run of `report`, unless it names one that began later. Gives whether it does."""
+    pointer = {"formatVersion": FORMAT, "run": report["run"], "path": f"{RUNS}/{report['run']}"}
+    pointer |= {name: report[name] for name in ("startTime", "endTime", "checksum")}
+    new, moved = _json(pointer), False
+
+    def forward(old: bytes | None) -> bytes | None:
+        nonlocal moved
+        moved = _order(_parsed(old)) <= _order(pointer)
+        return new if moved and old != new else None
+
+    objects.update(output / LATEST, forward)
+    return moved
+
+
+def prune(output: Location, report: Mapping[str, Any], keep: int, now: datetime) -> None:
+    """Delete all but the newest `keep` complete runs of the job of `report`, and what is left of runs that were killed.
+
+    The run of `report`, the one that latest.json names and those of other jobs stay, and so does a run that may still be
+    under way: one that is not complete and wrote its last file less than `STALE` before `now`.
+    """
+    current = _parsed(objects.read(output / LATEST))
+    named = {report["run"], current and current.get("run")}
+    ours: list[tuple[tuple[str, str], str]] = []
+    for run in objects.folders(output / RUNS):
+        folder = output / RUNS / run
+        data = objects.read(folder / REPORT)
+        found = _parsed(data)
+        if found is not None and found.get("job") == report["job"]:
+            ours.append((_order(found), run))
+        elif data is None and _left_behind(folder, now):
+            _remove_run(folder)
+    for _, run in sorted(ours, reverse=True)[keep:]:
+        if run not in named:
+            _remove_run(output / RUNS / run)
+
+
+def complete(output: Location, run: str) -> dict[str, Any] | None:
+    """report.json of a run; None if it is not complete."""
+    return document(output / RUNS / run / REPORT)
 
 
 def latest(output: Location) -> dict[str, Any] | None:
     """What latest.json says; None if no run is complete."""
-    found = objects.read(output / LATEST)
-    return None if found is None else json.loads(found)
+    return document(output / LATEST)
+
+
+def document(location: Location) -> dict[str, Any] | None:
+    """A document of Almanac's; None if there is none.
+
+    Raises:
+        JobError: DataError if it is something else, InvalidSpec if it is of a newer format.
+    """
+    data = objects.read(location)
+    found = _parsed(data)
+    if data is not None and found is None:
+        raise JobError(Reason.DATA_ERROR, f"{location.field}: {location.uri} is not a document of Almanac's")
+    if found is not None and found["formatVersion"] > FORMAT:
+        raise JobError(
+            Reason.INVALID_SPEC,
+            f"{location.field}: {location.uri} has format {found['formatVersion']}, and this version reads up to "
+            f"{FORMAT}: update almanac",
+        )
+    return found
+
+
+def _parsed(data: bytes | None) -> dict[str, Any] | None:
+    """A document, of whatever format; None if it is none of Almanac's."""
+    try:
+        found = json.loads(data or b"null")
+    except ValueError:
+        return None
+    known = isinstance(found, dict) and isinstance(found.get("formatVersion"), int)
+    return found if known else None
+
+
+def _order(report: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What sorts runs by when they began."""
+    return (str(report.get("startTime", "")), str(report.get("run", ""))) if report else ("", "")
+
+
+def _left_behind(folder: Location, now: datetime) -> bool:
+    """Whether a folder holds files of a run, nothing else, and no new ones."""
+    files = objects.files(folder)
+    names = {info.path.removeprefix(f"{folder.path}/").split("/")[0] for info in files}
+    own = all(name.startswith(".") or name in (*TABLES, PAGE) for name in names)  # dots: writes that were cut short
+    return bool(files) and own and all(info.mtime < now - STALE for info in files)
+
+
+def _remove_run(folder: Location) -> None:
+    """Delete a run: its report first, so that what is half deleted does not pass for complete."""
+    objects.remove(folder / REPORT)
+    objects.remove(folder)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

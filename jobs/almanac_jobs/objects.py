@@ -53,6 +53,12 @@ def write(location: Location, data: bytes | memoryview, *, durable: bool = True)
                 file.write(data)
 
 
+def sync(location: Location) -> None:
+    """Wait until all that was written to a local disk is there for good."""
+    if location.bucket is None:
+        os.sync()
+
+
 def update(location: Location, change: Callable[[bytes | None], bytes | None]) -> None:
     """Replace a file by what `change` makes of its content (None: there is none); nothing happens if that is None.
 

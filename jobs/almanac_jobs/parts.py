@@ -19,10 +19,10 @@ from almanac_jobs.calendar import Calendar
 from almanac_jobs.evaluate import Backtest, Evaluation, Forecaster, Totals, evaluate, seasonal_naive
 from almanac_jobs.forecast import fit
 from almanac_jobs.forecast.types import MODELLED, Floats, Forecast, Ints, Parameters, SeriesBatch
-from almanac_jobs.highlights import LISTED, Failure, Fitted, Highlighter, Highlights, history_periods
 from almanac_jobs.history import history_table
-from almanac_jobs.observations import Observations
 from almanac_jobs.progress import Progress
+from almanac_jobs.report.highlights import LISTED, Failure, Fitted, Highlighter, Highlights, history_periods
+from almanac_jobs.source.observations import Observations
 
 SLICE = 2048
 """Series that are fitted at a time: what a run counts, and how soon it notices that it is to stop."""

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from almanac.api import JobError, Reason
-from almanac_jobs import words
+from almanac_jobs.report import words
 
 LINE_EVERY = 5.0
 """Seconds between two lines of a log."""
@@ -186,14 +186,17 @@ def bar(progress: Progress, console: Console) -> Iterator[None]:
 
 def _rows(progress: Progress) -> Table:
     rows = Table.grid(padding=(0, 2))
+    for _ in range(6):
+        rows.add_column(no_wrap=True)
     for at in progress.finished():
         rows.add_row(Text("✓", style="green"), at.stage, "", _amount(at), _rate(at), _duration(at.seconds))
     now = progress.snapshot()
     if now is not None:
         pulse = now.total is None
-        drawn = ProgressBar(total=now.total or 1, completed=now.done, width=24, pulse=pulse, animation_time=now.seconds)
+        drawn = ProgressBar(total=now.total or 1, completed=now.done, width=20, pulse=pulse, animation_time=now.seconds)
         left = "" if now.seconds_left is None else f"{_duration(now.seconds_left)} left"
-        rows.add_row(Text("●", style="cyan"), Text(now.stage, style="bold"), drawn, _amount(now), _rate(now), left)
+        amount = _amount(now).removesuffix(now.unit).rstrip() if _rate(now) else _amount(now)  # the rate has the unit
+        rows.add_row(Text("●", style="cyan"), Text(now.stage, style="bold"), drawn, amount, _rate(now), left)
     return rows
 
 

@@ -5,16 +5,17 @@ Pure: facts in, documents out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from almanac.api import Engine, ExitCode, Family, ForecastJob, ForecastModel, Reason, Report, Result
+from almanac.api import Engine, ExitCode, Family, ForecastJob, ForecastModel, ForecastSpec, Reason, Report, Result
 from almanac_jobs.forecast.types import FAILED
-from almanac_jobs.observations import Counts
 from almanac_jobs.parts import Summary
-from almanac_jobs.report_html import ReportData
+from almanac_jobs.report.page import ReportData
+from almanac_jobs.source.observations import Counts
 
 _NAMES = {
     Family.ARIMA: "ARIMA",
@@ -39,6 +40,7 @@ class Facts:
     finished: datetime
     durations: Mapping[str, float]
     versions: Mapping[str, str]
+    git_revision: str | None
     counts: Counts
     entities: int
     entity_type: str
@@ -97,8 +99,10 @@ def record(facts: Facts) -> dict[str, Any]:
         "endTime": _timestamp(facts.finished),
         "engine": Engine.LOCAL.value,
         "versions": dict(facts.versions),
+        "gitRevision": facts.git_revision,
+        "seed": None,  # nothing is random: series are searched from fixed points
         "specHash": job.spec.hash,
-        "spec": job.spec.model_dump(mode="json", exclude_defaults=True),
+        "spec": _shareable(job.spec),
         "source": {
             "rows": counts.rows,
             "nullEntities": counts.null_entities,
@@ -143,6 +147,38 @@ def report(facts: Facts, uri: str, checksum: str, message: str) -> Report:
             checksum=checksum,
         ),
     )
+
+
+def recorded(record: Mapping[str, Any], uri: str, message: str) -> Report:
+    """The same from report.json, for a run that an earlier attempt has completed."""
+    return Report(
+        run=record["run"],
+        reason=Reason.COMPLETED,
+        exit_code=ExitCode.DONE,
+        message=message,
+        engine=Engine(record["engine"]),
+        start_time=datetime.fromisoformat(record["startTime"]),
+        end_time=datetime.fromisoformat(record["endTime"]),
+        result=Result(
+            uri=uri,
+            entities=record["entities"],
+            failed_entities=record["failedEntities"],
+            rows=record["source"]["rows"],
+            scores=record["scores"],
+            checksum=record["checksum"],
+        ),
+    )
+
+
+_SECRET = re.compile("secret|password|token|credential|key", re.IGNORECASE)  # as Spark's own redaction has it
+
+
+def _shareable(spec: ForecastSpec) -> dict[str, Any]:
+    """The spec with its defaults, for whoever may read results: without what may hold secrets."""
+    told: dict[str, Any] = spec.model_dump(mode="json", exclude={"pod_template"}, exclude_none=True)
+    conf = told["spark"]["conf"]
+    told["spark"]["conf"] = {name: "(redacted)" if _SECRET.search(name) else value for name, value in conf.items()}
+    return told
 
 
 def _timestamp(time: datetime) -> str:

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, JobError, Layout, Reason, Report
-from almanac_jobs import per_entity, report_html, reporting, source
+from almanac_jobs import per_entity, reporting, source
 from almanac_jobs.artefacts import RunWriter, versions
 from almanac_jobs.engines.local import map_unordered
-from almanac_jobs.observations import Observations
 from almanac_jobs.parts import Part, Recipe, Summary
 from almanac_jobs.progress import Progress
-from almanac_jobs.report_html import ReportData
+from almanac_jobs.report.page import ReportData, render
 from almanac_jobs.reporting import Facts
 from almanac_jobs.resources import GIB, memory_limit, usable_cores
+from almanac_jobs.source.observations import Observations
 
 BYTES_PER_ROW = 64
 """Memory that a row of the source takes at most: that of an observation of its own."""
@@ -80,7 +80,7 @@ def run(
             summary=Summary.sum([part.summary for part in parts]),
         )
         page = reporting.page_data(facts)
-        writer.write_page(report_html.render(page))
+        writer.write_page(render(page))
         progress.check()
         record = reporting.record(facts)
         writer.publish(record)
@@ -93,9 +93,10 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One entity, fitted: its first and last period, its row of the parameters table and those of the forecasts."""
+    """One entity, fitted: on how many `observed` periods, from which to which, and its rows of the two tables."""
 
     entity: str
+    observed: int
     first: str
     last: str
     parameters: Mapping[str, Any]
@@ -118,6 +119,7 @@ def sample(job: ForecastJob, progress: Progress) -> Sample:
     label = observations.calendar.label
     return Sample(
         entity=str(observations.entities[0]),
+        observed=len(observations.value),
         first=label(int(observations.period[0])),
         last=label(observations.last_period),
         parameters=fitted["parameters"].to_pylist()[0],

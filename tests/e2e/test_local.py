@@ -193,7 +193,7 @@ def test_a_sample_trains_one_entity_and_writes_nothing(lake: Path, tmp_path: Pat
     end = run(job(lake, tmp_path / "out", minObservations=50), "--sample")
     assert end.code == 0
     assert end.out.startswith("✓ trained account-0000000\n")
-    assert "30 periods, 2026-01-05 to 2026-02-03" in end.said
+    assert "30 observed periods, 2026-01-05 to 2026-02-03" in end.said
     assert "nothing was written" in end.out
     assert not (tmp_path / "out").exists()
 

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from almanac.api import Columns, JobError, Reason
-from almanac_jobs.columns import check_roles, common_type
+from almanac_jobs.source.columns import check_roles, common_type
 
 MICRO, NANO = pa.timestamp("us"), pa.timestamp("ns")
 TEXT_CODES = pa.dictionary(pa.int8(), pa.string())

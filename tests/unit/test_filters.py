@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from almanac.api import JobError, Reason
-from almanac_jobs.expressions import expression
-from almanac_jobs.filters import columns, parse
+from almanac_jobs.source.expressions import expression
+from almanac_jobs.source.filters import columns, parse
 
 DAY = datetime.date(2024, 2, 29)
 NOON = datetime.datetime(2024, 2, 29, 12)

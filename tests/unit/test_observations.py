@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from almanac.api import JobError, Missing, Reason
 from almanac_jobs.calendar import Calendar, Frequency
 from almanac_jobs.forecast.types import Ragged
-from almanac_jobs.observations import Counts, Observations
+from almanac_jobs.source.observations import Counts, Observations
 
 DAILY = Calendar(Frequency.parse("D"), pa.date32())
 

@@ -3,7 +3,7 @@ import datetime
 import pyarrow as pa
 import pytest
 
-from almanac_jobs.partitions import expression, values_of
+from almanac_jobs.source.partitions import expression, values_of
 
 D = datetime.date
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from almanac_jobs.calendar import Calendar, Frequency
 from almanac_jobs.kernel.sums import How
-from almanac_jobs.rows import Plan, Rows, convert
+from almanac_jobs.source.rows import Plan, Rows, convert
 
 DAYS = Calendar(Frequency.parse("D"), pa.date32())
 

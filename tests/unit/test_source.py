@@ -20,9 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from almanac.api import Aggregate, ForecastJob, ForecastSpec, JobError, Missing, Reason
-from almanac_jobs import aggregation
 from almanac_jobs.buckets import bucket_of
-from almanac_jobs.source import Observations, open_dataset, read, sample
+from almanac_jobs.source import Observations, aggregation, open_dataset, read, sample
 from s3 import Fault, S3Server
 
 D = datetime.date

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from almanac_jobs.highlights import Band, Fan
+    from almanac_jobs.report.highlights import Band, Fan
 
 _LINE = "braille"
 _SHADES = "░▒▓"
@@ -19,7 +19,7 @@ _HISTORY, _FORECAST, _BAND = "default", "cyan+", "blue"
 
 def draw(fan: Fan, width: int, height: int, *, colour: bool) -> str:
     """The chart as lines of text, `width` letters wide; with terminal colours if asked for."""
-    from almanac_jobs import scales
+    from almanac_jobs.report import scales
 
     figure = plotext.figure
     plotext.terminal.limit(False, False)

@@ -18,8 +18,8 @@ from rich.text import Text
 from almanac.api.errors import JobError, Reason
 
 if TYPE_CHECKING:
-    from almanac_jobs.highlights import Fan
     from almanac_jobs.model import EntityModel, Model
+    from almanac_jobs.report.highlights import Fan
 
 LISTED = 10
 """Entities that are named where none was asked for."""
@@ -131,7 +131,7 @@ def _fan(forecasts: Any, history: Any, settings: Mapping[str, Any]) -> Fan:
     import numpy as np
 
     from almanac_jobs.calendar import Calendar, Frequency
-    from almanac_jobs.highlights import Band, Fan
+    from almanac_jobs.report.highlights import Band, Fan
 
     times = forecasts.column("time").combine_chunks()
     calendar = Calendar(Frequency.parse(settings["frequency"]), times.type, settings["timeZone"])
@@ -151,7 +151,7 @@ def _fan(forecasts: Any, history: Any, settings: Mapping[str, Any]) -> Fan:
 
 def _list(model: Model, uri: str) -> None:
     """A few entities, and how to see one."""
-    from almanac_jobs.words import entities
+    from almanac_jobs.report.words import entities
 
     some, total = model.first_entities(LISTED), int(model.report["entities"])
     click.echo(f"{entities(total)}{', among them' if total > len(some) else ''}:")
@@ -162,7 +162,7 @@ def _list(model: Model, uri: str) -> None:
 
 
 def _save(shown: Shown, output: Path) -> None:
-    from almanac_jobs.charts import fan_file
+    from almanac_jobs.report.charts import fan_file
 
     picture = fan_file(shown.fan, f"{shown.entity}   {_model(shown)}", output.suffix.lower().removeprefix("."))
     try:
@@ -174,7 +174,7 @@ def _save(shown: Shown, output: Path) -> None:
 
 def _print(shown: Shown, console: Console) -> None:
     from almanac.cli import fan
-    from almanac_jobs.words import count, meaning
+    from almanac_jobs.report.words import count, meaning
 
     parameters, status = shown.parameters, shown.parameters["status"]
     console.print(Text.assemble((shown.entity, "bold"), f"   {_model(shown)}   {status}: {meaning(status)}"))
@@ -211,7 +211,7 @@ def _forecast(shown: Shown) -> Table:
 
 def _scores(scores: Mapping[str, Any]) -> Table:
     """The scores of the entity's model beside those of seasonal naive."""
-    from almanac_jobs.words import measure
+    from almanac_jobs.report.words import measure
 
     table = _table("score", "model", "seasonal naive")
     for name, theirs in scores.items():
@@ -240,7 +240,7 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _quantity(value: float | None) -> str:
-    from almanac_jobs.words import quantity
+    from almanac_jobs.report.words import quantity
 
     return quantity(_number(value))
 

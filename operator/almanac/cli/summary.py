@@ -25,8 +25,8 @@ SHOWN = 5
 
 def show_outcome(job: ForecastJob, outcome: Outcome, console: Console) -> None:
     """A run in a screen: how good it was, what became of the entities, where the results are, what to type next."""
-    from almanac_jobs import words
-    from almanac_jobs.report_html import headline
+    from almanac_jobs.report import words
+    from almanac_jobs.report.page import headline
 
     page, result = outcome.page, outcome.report.result
     assert result is not None  # noqa: S101 - a complete run has one
@@ -60,13 +60,13 @@ def _program() -> str:
 
 def show_sample(job: ForecastJob, sample: Sample, console: Console) -> None:
     """A sample: what was trained on what, and the beginning of its forecast."""
-    from almanac_jobs import words
+    from almanac_jobs.report import words
 
     row = sample.parameters
     console.print(Text.assemble(("✓", "green"), f" trained {sample.entity}"))
     facts = _grid()
     facts.add_row("model", f"{row['model']}{row['form']}, status {row['status']}: {words.meaning(row['status'])}")
-    facts.add_row("data", f"{words.count(row['observations'])} periods, {sample.first} to {sample.last}")
+    facts.add_row("data", f"{words.count(sample.observed)} observed periods, {sample.first} to {sample.last}")
     console.print(Padding(facts, (0, 0, 1, 2), expand=False))
     if sample.forecasts:
         names = [name for name in sample.forecasts[0] if name != "entity"]
@@ -85,7 +85,7 @@ def show_sample(job: ForecastJob, sample: Sample, console: Console) -> None:
 
 def show_look(job: ForecastJob, look: Look, console: Console) -> None:
     """A dry run: what there is to read, and whether memory holds it."""
-    from almanac_jobs import words
+    from almanac_jobs.report import words
 
     fits = look.memory <= look.limit
     console.print(Text.assemble(("✓ ", "green"), "the job is valid and its source can be read"))
@@ -100,7 +100,7 @@ def show_look(job: ForecastJob, look: Look, console: Console) -> None:
 
 
 def _statuses(outcome: Outcome) -> Table:
-    from almanac_jobs import words
+    from almanac_jobs.report import words
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("status", header_style="dim")
@@ -111,7 +111,7 @@ def _statuses(outcome: Outcome) -> Table:
 
 
 def _scores(outcome: Outcome) -> Table:
-    from almanac_jobs.report_html import score_lines
+    from almanac_jobs.report.page import score_lines
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("score", "model", "seasonal naive"):

@@ -15,11 +15,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from almanac_jobs import charts, words
 from almanac_jobs.evaluate import Totals
 from almanac_jobs.forecast.types import FAILED, MODELLED, Floats
-from almanac_jobs.highlights import LISTED, Failure, Highlight, Highlights
-from almanac_jobs.words import count, duration, entities, meaning, percent, quantity, ratio, span
+from almanac_jobs.report import charts, words
+from almanac_jobs.report.highlights import LISTED, Failure, Highlight, Highlights
+from almanac_jobs.report.words import count, duration, entities, meaning, percent, quantity, ratio, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _levels(highlights: Highlights) -> list[tuple[float, float]]:
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("almanac_jobs", ""),
+        loader=PackageLoader("almanac_jobs.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -225,4 +225,4 @@ def _template() -> Template:
         "quantity": quantity,
         "ratio": ratio,
     }
-    return environment.get_template("report.html.jinja")
+    return environment.get_template("page.html.jinja")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from almanac_jobs.evaluate import Totals
-from almanac_jobs.highlights import LISTED, Band, Failure, Fan, Highlight, Highlights
-from almanac_jobs.report_html import (
+from almanac_jobs.report.highlights import LISTED, Band, Failure, Fan, Highlight, Highlights
+from almanac_jobs.report.page import (
     ReportData,
     headline,
     render,

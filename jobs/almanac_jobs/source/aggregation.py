@@ -18,8 +18,8 @@ from almanac_jobs.buckets import bucket_count, bucket_of
 from almanac_jobs.calendar import Calendar, Unit
 from almanac_jobs.forecast.types import Ints
 from almanac_jobs.kernel.sums import Aggregator, How
-from almanac_jobs.observations import Counts, Observations
-from almanac_jobs.rows import Plan, Rows
+from almanac_jobs.source.observations import Counts, Observations
+from almanac_jobs.source.rows import Plan, Rows
 
 CHUNK_ROWS = 1_000_000
 """Rows that wait until they are aggregated: enough to spread the cost of looking up entities."""

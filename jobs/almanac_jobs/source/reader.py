@@ -14,15 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from almanac.api import ForecastSpec, JobError, Reason
-from almanac_jobs.aggregation import Aggregation
 from almanac_jobs.calendar import WEEKDAYS, Calendar, Frequency, Unit, check, check_zone, infer
-from almanac_jobs.dataset import Dataset, open_dataset, scan
-from almanac_jobs.filters import All, Comparison
 from almanac_jobs.kernel.sums import How
-from almanac_jobs.observations import Counts, Observations
-from almanac_jobs.rows import Plan, convert
-
-__all__ = ["Counts", "Dataset", "Observations", "open_dataset", "read", "sample"]
+from almanac_jobs.source.aggregation import Aggregation
+from almanac_jobs.source.dataset import Dataset, open_dataset, scan
+from almanac_jobs.source.filters import All, Comparison
+from almanac_jobs.source.observations import Counts, Observations
+from almanac_jobs.source.rows import Plan, convert
 
 SAMPLE = 1_000_000
 """Observations that a frequency is inferred from or checked against, and rows that an entity is picked from."""

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from almanac.api import JobError, Reason
-from almanac_jobs.columns import is_number, is_text, plain
-from almanac_jobs.filters import FIELD, All, Comparison, Condition, Either, Flag, IsNull, Membership, Not, Value
+from almanac_jobs.source.columns import is_number, is_text, plain
+from almanac_jobs.source.filters import FIELD, All, Comparison, Condition, Either, Flag, IsNull, Membership, Not, Value
 
 Types = Mapping[str, pa.DataType]
 

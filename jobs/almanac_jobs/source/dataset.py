@@ -20,9 +20,9 @@ import pyarrow.fs as pafs
 
 from almanac.api import JobError, Reason, Source, Storage
 from almanac.api.model import nearest
-from almanac_jobs import filters, partitions
-from almanac_jobs.columns import check_roles, common_type
-from almanac_jobs.expressions import expression
+from almanac_jobs.source import filters, partitions
+from almanac_jobs.source.columns import check_roles, common_type
+from almanac_jobs.source.expressions import expression
 from almanac_jobs.storage import Location, not_found, open_location, storage_errors
 
 BATCH_ROWS = 131_072

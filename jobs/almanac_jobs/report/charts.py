@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from almanac_jobs import scales
 from almanac_jobs.forecast.types import Floats
-from almanac_jobs.highlights import Fan, Times
+from almanac_jobs.report import scales
+from almanac_jobs.report.highlights import Fan, Times
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,12 +113,19 @@ def load(path: str, overrides: tuple[str, ...] = ()) -> ForecastJob:
 
 
 def check_installed() -> None:
-    """Refuse to run where the libraries that a run needs are not there."""
+    """Refuse to run where what a run needs is not there: a library, or the compiled kernel."""
     try:
         import almanac_jobs.run  # noqa: F401
-    except ImportError as error:
+        from almanac_jobs.kernel import library
+
+        library()
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("almanac"):
+            raise
         missing = f"almanac run needs {error.name}, which is not installed: pip install 'almanac[local]'"
         raise JobError(Reason.NOT_INSTALLED, missing) from error
+    except ImportError as error:
+        raise JobError(Reason.NOT_INSTALLED, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

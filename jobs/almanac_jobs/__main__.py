@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> Report:
         job = load(options.job)
+        done = run.resume(job, run_id=options.run_id, now=datetime.now(UTC), progress=progress)
+        if done is not None:
+            return done
         return run.run(
             job,
             run_id=options.run_id,

@@ -109,7 +109,10 @@ class RunWriter:
 
 
 def point(output: Location, report: Mapping[str, Any]) -> bool:
-    """Point latest.json to the complete run of `report`, unless it names one that began later. Gives whether it does."""
+    """Point latest.json to the complete run of `report`, unless it names one that began later.
+
+    Gives whether it points to this run now.
+    """
     pointer = {"formatVersion": FORMAT, "run": report["run"], "path": f"{RUNS}/{report['run']}"}
     pointer |= {name: report[name] for name in ("startTime", "endTime", "checksum")}
     new, moved = _json(pointer), False
@@ -126,8 +129,8 @@ def point(output: Location, report: Mapping[str, Any]) -> bool:
 def prune(output: Location, report: Mapping[str, Any], keep: int, now: datetime) -> None:
     """Delete all but the newest `keep` complete runs of the job of `report`, and what is left of runs that were killed.
 
-    The run of `report`, the one that latest.json names and those of other jobs stay, and so does a run that may still be
-    under way: one that is not complete and wrote its last file less than `STALE` before `now`.
+    The run of `report`, the one that latest.json names and those of other jobs stay, and so does a run that may still
+    be under way: one that is not complete and wrote its last file less than `STALE` before `now`.
     """
     current = _parsed(objects.read(output / LATEST))
     named = {report["run"], current and current.get("run")}

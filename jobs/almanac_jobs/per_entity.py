@@ -98,7 +98,7 @@ def _write_one(folder: Location, row: pa.Table, entity: str, end: int, settings:
         "paramMap": {"entity": entity, "form": form, **settings},
         "defaultParamMap": {},
     }
-    files = {
+    files: dict[str, bytes | memoryview] = {
         DATA: memoryview(sink.getvalue()),
         f"data/{SUCCESS}": b"",
         METADATA: (json.dumps(line, ensure_ascii=False) + "\n").encode(),

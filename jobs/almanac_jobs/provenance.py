@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision(folder: Path = Path(__file__).parent) -> str | None:
-    """The commit that this code is of: as the environment or the installer says, or of the checkout that `folder` is in.
+    """The commit that this code is of, as the environment or pip says, or of the checkout that `folder` is in.
 
     `-dirty` is appended if the checkout has changes. None if nobody knows.
     """
@@ -50,7 +50,7 @@ def _checked_out(folder: Path) -> str | None:
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git says; None if it fails, takes too long or is not there."""
     try:
-        done = subprocess.run(  # noqa: S603 - no argument comes from outside
+        done = subprocess.run(
             ["git", "-C", str(folder), *arguments],  # noqa: S607 - git is wherever it is
             capture_output=True,
             text=True,

@@ -11,18 +11,19 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, JobError, Layout, Reason, Report
-from almanac_jobs import per_entity, reporting, source
-from almanac_jobs.artefacts import RunWriter, versions
+from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, JobError, Layout, Output, Reason, Report
+from almanac_jobs import artefacts, per_entity, provenance, reporting, source
+from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.engines.local import map_unordered
-from almanac_jobs.parts import Part, Recipe, Summary
+from almanac_jobs.model import Model
+from almanac_jobs.parts import Recipe, Summary
 from almanac_jobs.progress import Progress
 from almanac_jobs.report.page import ReportData, render
 from almanac_jobs.reporting import Facts
 from almanac_jobs.resources import GIB, memory_limit, usable_cores
 from almanac_jobs.source.observations import Observations
+from almanac_jobs.storage import Location, open_location
 
 BYTES_PER_ROW = 64
 """Memory that a row of the source takes at most: that of an observation of its own."""
@@ -60,7 +61,7 @@ def run(
     writer = RunWriter(job.spec.output, job.spec.storage, run_id)
     observations = _read(job.spec, progress, escalate=escalate)
     try:
-        parts = _fit(job.spec, observations, writer, progress)
+        summary = _fit(job.spec, observations, writer, progress)
         progress.start("report")
         facts = Facts(
             job=job,
@@ -69,7 +70,8 @@ def run(
             started=started,
             finished=clock(),
             durations={stage.stage: stage.seconds for stage in progress.finished()},
-            versions=versions(),
+            versions=provenance.versions(),
+            git_revision=provenance.git_revision(),
             counts=observations.counts,
             entities=len(observations),
             entity_type=str(observations.entities.type),
@@ -77,18 +79,34 @@ def run(
             frequency=str(observations.frequency),
             first=observations.calendar.label(int(observations.period.min())),
             last=observations.calendar.label(observations.last_period),
-            summary=Summary.sum([part.summary for part in parts]),
+            summary=summary,
         )
         page = reporting.page_data(facts)
         writer.write_page(render(page))
         progress.check()
-        record = reporting.record(facts)
-        writer.publish(record)
+        record = writer.publish(reporting.record(facts))
     except BaseException:
         writer.abandon()
         raise
-    message = _after(job.spec, writer, [part.tables for part in parts], record["forecasting"], progress)
+    message = _settle(job.spec.output, writer.output, record, clock(), progress)
     return Outcome(reporting.report(facts, writer.folder.uri, writer.checksum, message), page)
+
+
+def resume(job: ForecastJob, *, run_id: str, now: datetime, progress: Progress) -> Report | None:
+    """The report of a run of this job that is complete already; None if there is none of this id.
+
+    For a driver that is started again: the attempt before may have ended before it had told anybody, or before it had
+    done what follows a complete run, which is done here.
+
+    Raises:
+        JobError: what storage refuses.
+    """
+    output = open_location(job.spec.output.uri, job.spec.storage, field=artefacts.FIELD)
+    record = artefacts.complete(output, run_id)
+    if record is None or record.get("specHash") != job.spec.hash:
+        return None
+    message = _settle(job.spec.output, output, record, now, progress)
+    return reporting.recorded(record, (output / artefacts.RUNS / run_id).uri, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,42 +194,38 @@ def _read(spec: ForecastSpec, progress: Progress, *, escalate: bool) -> Observat
     return observations
 
 
-def _fit(spec: ForecastSpec, observations: Observations, writer: RunWriter, progress: Progress) -> list[Part]:
-    """Fit and write every bucket; gives what has to be kept of each, in their order."""
+def _fit(spec: ForecastSpec, observations: Observations, writer: RunWriter, progress: Progress) -> Summary:
+    """Fit and write every bucket."""
     recipe = Recipe(spec, observations.calendar)
     bounds = np.searchsorted(observations.bucket, np.arange(observations.buckets + 1)).tolist()
-    kept = ["parameters"] if spec.output.layout is Layout.PER_ENTITY else []
 
-    def work(bucket: int) -> tuple[int, Part]:
+    def work(bucket: int) -> tuple[int, Summary]:
         part = recipe.work(observations, bounds[bucket], bounds[bucket + 1], progress)
         progress.check()
         writer.write(bucket, part.tables)
-        return bucket, Part({name: part.tables[name] for name in kept}, part.summary)
+        return bucket, part.summary
 
     progress.start("fit", len(observations), "series")
     done = map_unordered(work, range(observations.buckets), usable_cores(), progress)
-    return [part for _, part in sorted(done, key=lambda one: one[0])]
+    return Summary.sum([summary for _, summary in sorted(done, key=lambda one: one[0])])
 
 
-def _after(
-    spec: ForecastSpec,
-    writer: RunWriter,
-    kept: Sequence[Mapping[str, pa.Table]],
-    settings: Mapping[str, Any],
-    progress: Progress,
-) -> str:
-    """What follows once the run is complete: entities' own folders, and the deletion of old runs.
+def _settle(output: Output, place: Location, record: Mapping[str, Any], now: datetime, progress: Progress) -> str:
+    """What follows once a run is complete, in any case if it is the newest: latest.json, the folders of its entities,
+    and the deletion of old runs. May be repeated.
 
     Gives a sentence on what did not work of the latter: the run is complete all the same.
     """
-    if spec.output.layout is Layout.PER_ENTITY:
-        models = pa.concat_tables([tables["parameters"] for tables in kept])
-        progress.start("write models", len(models), "entities")
-        for _ in per_entity.write(writer.output, models, settings):
-            progress.advance()
+    newest = artefacts.point(place, record)
+    if newest and output.layout is Layout.PER_ENTITY:
+        progress.start("write models", record["entities"], "entities")
+        for parameters in Model(place / artefacts.RUNS / record["run"], dict(record)).parts("parameters"):
+            for _ in per_entity.write(place, parameters, record["forecasting"]):
+                progress.advance()
     progress.finish()
     try:
-        writer.prune()
+        if output.keep_runs is not None:
+            artefacts.prune(place, record, output.keep_runs, now)
     except JobError as error:
         return f"older runs could not be deleted: {error.message}"
     return ""

@@ -13,7 +13,10 @@ from click.testing import CliRunner
 from almanac.api import JobError, Reason
 from almanac.cli import main
 from almanac.cli.run import load, new_run_id
+from almanac.cli.run import run as command
 from ledgers import job, write_job
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_run_ids_sort_as_runs_began_wherever_they_did() -> None:
@@ -37,6 +40,14 @@ def test_help_has_examples() -> None:
     for option in ("--set", "--sample", "--dry-run", "--output", "--run-id", "--quiet", "--debug"):
         assert option in said
     assert "almanac run -f job.yaml --set spec.horizon=14" in said
+
+
+def test_the_reference_has_every_option_and_troubleshooting_every_reason() -> None:
+    reference = (DOCS / "reference" / "cli.md").read_text().split("\n## ")[1]
+    for option in command.params:
+        assert all(f"`{name}" in reference for name in option.opts), option.name
+    sections = {line.removeprefix("## ") for line in (DOCS / "troubleshooting.md").read_text().splitlines()}
+    assert {reason.value for reason in Reason if reason is not Reason.COMPLETED} <= sections
 
 
 @pytest.mark.parametrize("missing", ["pyarrow", "matplotlib"])

@@ -132,8 +132,7 @@ class Aggregation:
 
     def _codes(self, entities: list[pa.DictionaryArray]) -> Ints:
         """The code of each entity: its place among all entities so far, of which new ones become the last."""
-        together = pa.chunked_array(entities).unify_dictionaries().combine_chunks()
-        indices, names = np.asarray(together.indices), together.dictionary
+        indices, names = _unified(entities)
         known = pc.index_in(names, value_set=self._entities)
         code = np.array(known.fill_null(-1), np.int64)
         occurs = np.zeros(len(names), np.bool_)
@@ -177,6 +176,21 @@ class Aggregation:
         """The codes of all entities as these are sorted in the end: by bucket, then by themselves."""
         by_name = np.asarray(pc.array_sort_indices(self._entities)).astype(np.int64)
         return by_name[np.argsort(self._bucket[by_name], kind="stable")]
+
+
+def _unified(entities: list[pa.DictionaryArray]) -> tuple[Ints, pa.Array]:
+    """All arrays, one after the other, as indices into one dictionary. Neighbours mostly share theirs: it costs once."""
+    dictionaries: list[pa.Array] = []
+    owner: list[int] = []
+    for one in entities:
+        if not dictionaries or not one.dictionary.equals(dictionaries[-1]):
+            dictionaries.append(one.dictionary)
+        owner.append(len(dictionaries) - 1)
+    places = [pa.DictionaryArray.from_arrays(np.arange(len(names), dtype=np.int32), names) for names in dictionaries]
+    unified = pa.chunked_array(places).unify_dictionaries()
+    moved = [np.asarray(chunk.indices) for chunk in unified.chunks]
+    indices = [moved[at][np.asarray(one.indices)] for at, one in zip(owner, entities, strict=True)]
+    return np.concatenate(indices).astype(np.int64), unified.chunk(0).dictionary
 
 
 def _first_period(calendar: Calendar) -> int:

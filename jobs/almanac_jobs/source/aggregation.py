@@ -179,7 +179,7 @@ class Aggregation:
 
 
 def _unified(entities: list[pa.DictionaryArray]) -> tuple[Ints, pa.Array]:
-    """All arrays, one after the other, as indices into one dictionary. Neighbours mostly share theirs: it costs once."""
+    """All arrays in a row as indices into one dictionary. Most neighbours share theirs, which then costs once."""
     dictionaries: list[pa.Array] = []
     owner: list[int] = []
     for one in entities:

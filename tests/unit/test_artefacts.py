@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,7 @@ import pytest
 
 from almanac.api import JobError, Output, Reason, Storage
 from almanac_jobs import artefacts, model, objects
-from almanac_jobs.artefacts import RunWriter
+from almanac_jobs.artefacts import STALE, RunWriter, point, prune
 from almanac_jobs.model import Model
 from almanac_jobs.storage import open_location
 from runs import made, report, write_run
@@ -30,6 +35,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         server.make_bucket("results")
         yield "s3://results/models", Storage(endpoint=server.endpoint)
+
+
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
 
 def loaded(uri: str, storage: Storage | None = None) -> Model:
@@ -119,6 +127,126 @@ def test_keep_runs_deletes_the_oldest_complete_ones(place: Any) -> None:
     assert objects.folders(output / "runs") == ["half", "r4", "r5"]
 
 
+def test_runs_of_others_are_kept(tmp_path: Path) -> None:
+    write_run(str(tmp_path), "r1")
+    path = tmp_path / "runs" / "r1" / "report.json"
+    path.write_text(path.read_text().replace('"name": "made"', '"name": "another"'))
+    for name, text in {"notes": "some text", "list": "[1]", "foreign": '{"startTime": 3}'}.items():
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "report.json").write_text(text)
+    (tmp_path / "runs" / "README.md").write_text("hands off")
+    write_run(str(tmp_path), "r2", began="2026-01-02T00:00:00Z")
+    write_run(str(tmp_path), "r3", began="2026-01-03T00:00:00Z", keep=1)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        "README.md",
+        "foreign",
+        "list",
+        "notes",
+        "r1",
+        "r3",
+    }
+
+
+def test_a_late_run_deletes_neither_itself_nor_the_newest(tmp_path: Path) -> None:
+    write_run(str(tmp_path), "old")
+    write_run(str(tmp_path), "new", began="2026-01-03T00:00:00Z")
+    write_run(str(tmp_path), "late", began="2026-01-02T00:00:00Z", keep=1)
+    assert objects.folders(open_location(str(tmp_path / "runs"), None, field="uri")) == ["late", "new"]
+    assert loaded(str(tmp_path)).report["run"] == "new"
+
+
+def test_what_killed_runs_left_behind_goes_once_it_is_old(tmp_path: Path) -> None:
+    for name in ("dead", "alive", "strange"):
+        RunWriter(Output(uri=str(tmp_path)), None, name).write(0, made(["a"])[0])
+    (tmp_path / "runs" / "strange" / "notes.txt").write_text("mine")
+    (tmp_path / "runs" / "dead" / "forecasts" / ".part-0.parquet.17-4").write_text("cut short")
+    (tmp_path / "runs" / "empty").mkdir()
+    for path in (tmp_path / "runs").rglob("*"):
+        old = NOW - STALE - timedelta(hours=1) if "alive" not in path.parts else NOW - timedelta(hours=1)
+        os.utime(path, (old.timestamp(), old.timestamp()))
+    record = write_run(str(tmp_path), "r1").publish(report(made(["a"])))
+    prune(open_location(str(tmp_path), None, field="uri"), record, 5, NOW)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"alive", "empty", "r1", "strange"}
+
+
+def test_an_earlier_attempt_leaves_nothing_in_the_next_ones_run(place: Any) -> None:
+    uri, storage = place
+    RunWriter(Output(uri=uri), storage, "r1").write(9, made(["a"])[0])
+    writer = write_run(uri, "r1", storage=storage)
+    there = {info.path.removeprefix(f"{writer.folder.path}/") for info in objects.files(writer.folder)}
+    assert there == {file["path"] for file in loaded(uri, storage).report["files"]} | {"report.json"}
+
+
+def test_a_complete_run_stays_though_latest_cannot_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("almanac_jobs.storage.ATTEMPTS", 1)
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.make_bucket("lake")
+        write_run("s3://lake/out", "r1")
+        parts = made(["a"])
+        writer = RunWriter(Output(uri="s3://lake/out"), None, "r2")
+        for bucket, named in parts.items():
+            writer.write(bucket, named)
+        server.faults.append(Fault(lambda method, path: method == "PUT" and "latest" in path, 503))
+        with pytest.raises(JobError) as unavailable:
+            writer.publish(report(parts, "2026-01-02T00:00:00Z"))
+        assert unavailable.value.reason is Reason.STORAGE_UNAVAILABLE
+        writer.abandon()
+        assert loaded("s3://lake/out").report["run"] == "r1"
+        record = artefacts.complete(writer.output, "r2")
+        assert record is not None
+        assert point(writer.output, record)
+        assert loaded("s3://lake/out").report["run"] == "r2"
+        loaded("s3://lake/out").verify()
+
+
+def test_an_abandoned_first_run_leaves_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.make_bucket("lake")
+        writer = RunWriter(Output(uri="s3://lake/out"), None, "r1")
+        writer.write(0, made(["a"])[0])
+        writer.abandon()
+        assert server.keys("lake") == []
+        writer.write(1, made(["a"])[1])  # a thread that had not noticed
+        assert server.keys("lake") == []
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", '{"formatVersion": "x"}', '{"formatVersion": 1}'])
+def test_a_broken_pointer_is_replaced(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "latest.json").write_text(broken)
+    write_run(str(tmp_path), "r1", keep=2)
+    assert loaded(str(tmp_path)).report["run"] == "r1"
+
+
+KILLED = """
+import sys
+from runs import write_run
+for i in range(1000):
+    write_run(sys.argv[1], f"r{i:03}", began=f"2026-01-01T00:00:{i:03}Z", keep=3)
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.013, 0.029])
+def test_a_process_that_is_killed_leaves_whole_runs(tmp_path: Path, after: float) -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}) as writing:
+        assert writing.stdout is not None
+        told = [int(writing.stdout.readline()) for _ in range(4)]
+        threading.Event().wait(after)
+        writing.send_signal(signal.SIGKILL)
+    model = loaded(str(tmp_path))
+    assert model.report["run"] >= f"r{told[-1]:03}"
+    model.verify()
+    for folder in (tmp_path / "runs").iterdir():
+        if (folder / "report.json").exists():
+            loaded(str(folder)).verify()
+
+
 def test_a_store_without_conditional_puts_is_written_to_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     with S3Server() as server:
         for name, value in server.environment.items():
@@ -135,5 +263,22 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     write_run(str(tmp_path), "r1")
     path = tmp_path / "runs" / "r1" / "report.json"
     path.write_text(path.read_text().replace(f'"formatVersion": {artefacts.FORMAT}', '"formatVersion": 99'))
-    with pytest.raises(JobError, match="has format 99"):
+    with pytest.raises(JobError, match="has format 99, and this version reads up to 1: update almanac"):
         loaded(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["latest.json", "runs/r1/report.json"])
+def test_what_almanac_has_not_written_is_refused(tmp_path: Path, name: str) -> None:
+    write_run(str(tmp_path), "r1")
+    (tmp_path / name).write_text("{")
+    with pytest.raises(JobError, match=f"{name} is not a document of Almanac's") as refused:
+        loaded(str(tmp_path))
+    assert refused.value.reason is Reason.DATA_ERROR
+
+
+def test_the_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
+    writer = write_run(str(tmp_path), "r1")
+    tables = sorted(path.relative_to(writer.folder.path) for path in Path(writer.folder.path).rglob("*.parquet"))
+    command = ["sha256sum", *map(str, tables)]
+    sums = subprocess.run(command, cwd=writer.folder.path, capture_output=True, check=True).stdout
+    assert writer.checksum == f"sha256:{hashlib.sha256(sums).hexdigest()}"

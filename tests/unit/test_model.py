@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import almanac_jobs
-from almanac.api import JobError, Reason
+from almanac.api import JobError, Output, Reason
 from almanac_jobs import per_entity, tables
-from almanac_jobs.model import EntityModel, Model, UnknownEntityError
+from almanac_jobs.artefacts import RunWriter
+from almanac_jobs.model import EntityModel, Model, UnknownEntityError, suggestions
 from almanac_jobs.storage import open_location
 from runs import HORIZON, made, report, write_run
+from s3 import S3Server
 
 NASTY = ["../../x", "a/b", "a=b", ".", "..", "", "%", "runs", "latest.json", "_x", "ä ö\n", "<script>", "A" * 200]
 
@@ -65,6 +69,14 @@ def test_an_unknown_entity_is_named_with_those_like_it(tmp_path: Path) -> None:
         loaded(tmp_path).forecasts("customer-71")
 
 
+def test_names_like_an_unknown_one_are_found_among_many() -> None:
+    names = pa.chunked_array([[f"customer-{i:06}" for i in range(50_000)], ["Zürich", "zebra"]])
+    assert suggestions("customer-0471x1", names)[0].startswith("customer-047")
+    assert suggestions("zurich", pa.chunked_array([["Zürich", "zebra"]])) == ["Zürich"]
+    assert suggestions("nothing alike", names) == ["customer-000000", "customer-000001", "customer-000002"]
+    assert suggestions("", names) == ["customer-000000", "customer-000001", "customer-000002"]
+
+
 def test_an_entity_of_the_wrong_type_is_unknown(tmp_path: Path) -> None:
     write_run(str(tmp_path), "r1", [1, 2, 3], kind=pa.int64())
     with pytest.raises(UnknownEntityError, match="no entity `one`"):
@@ -75,6 +87,30 @@ def test_a_place_without_a_run_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"holds no complete run: give the output\.uri") as refused:
         almanac_jobs.load(str(tmp_path / "nowhere"))
     assert refused.value.reason is Reason.SOURCE_NOT_FOUND
+
+
+def test_a_run_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    write_run(str(tmp_path), "r1")
+    (tmp_path / "runs" / "r1" / "report.json").unlink()
+    with pytest.raises(JobError, match=r"latest\.json names run `r1`, which is gone"):
+        almanac_jobs.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("horizon", "levels"), [(0, None), (-1, None), (3, [0]), (3, [100]), (3, [95, 120])])
+def test_impossible_horizons_and_levels(tmp_path: Path, horizon: int, levels: list[float] | None) -> None:
+    write_run(str(tmp_path), "r1")
+    with pytest.raises(ValueError, match="must be at least 1, and levels"):
+        loaded(tmp_path).forecast(horizon, "a", levels)
+
+
+def test_forecasts_without_intervals(tmp_path: Path) -> None:
+    write_run(str(tmp_path), "r1")
+    assert loaded(tmp_path).forecast(3, "a", levels=[]).column_names == ["entity", "time", "mean"]
+
+
+def test_importing_the_package_costs_nothing() -> None:
+    check = "import sys, almanac_jobs; sys.exit(bool({'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 def test_verify_notices_a_changed_byte(tmp_path: Path) -> None:
@@ -99,13 +135,49 @@ def test_parameters_survive_the_table() -> None:
     np.testing.assert_array_equal(middle.coefficients[0], again.coefficients[1])
 
 
-def test_one_entity_of_many_is_one_small_read() -> None:
-    names = [f"entity-{i:06d}" for i in range(8192)]
-    long = pa.table({"entity": np.repeat(names, 30), "mean": np.random.default_rng(1).standard_normal(8192 * 30)})
-    data = tables.parquet(long)
-    groups = pq.ParquetFile(data).metadata
-    sizes = [groups.row_group(i).total_byte_size for i in range(groups.num_row_groups)]
-    assert max(sizes) + groups.serialized_size < data.size / 10
+def many(entities: int, horizon: int) -> dict[str, pa.Table]:
+    """A bucket of incompressible forecasts and parameters."""
+    names = pa.array([f"entity-{i:06d}" for i in range(entities)])
+    rng, days = np.random.default_rng(1), np.arange(20_000, 20_000 + horizon).astype("datetime64[D]")
+    ahead = {"entity": names.take(pa.array(np.repeat(np.arange(entities), horizon))), "time": np.tile(days, entities)}
+    state = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=3 * entities)), 3).cast(pa.list_(pa.float64()))
+    return {
+        "forecasts": pa.table(ahead | {name: rng.normal(size=entities * horizon) for name in ("mean", "lo80", "hi80")}),
+        "parameters": pa.table({"entity": names, "sigma2": rng.normal(size=entities), "state": state}),
+    }
+
+
+def test_one_entity_of_many_is_one_small_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = many(8192, 30)
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.make_bucket("lake")
+        writer = RunWriter(Output(uri="s3://lake/out"), None, "r1")
+        writer.write(0, parts)
+        writer.publish(report({0: parts}) | {"buckets": 1})
+        model = almanac_jobs.load("s3://lake/out")
+        assert isinstance(model, Model)
+        for read in (model.forecasts, model.parameters):
+            before = len(server.requests)
+            rows = read("entity-004711")
+            requests = server.requests[before:]
+            ranges = [one["HTTP_RANGE"].removeprefix("bytes=").split("-") for one in requests if "HTTP_RANGE" in one]
+            assert len(rows) in (1, 30)
+            assert set(rows.column("entity").to_pylist()) == {"entity-004711"}
+            assert [one["REQUEST_METHOD"] for one in requests] == ["HEAD", "GET", "GET"]
+            assert sum(int(last) - int(first) + 1 for first, last in ranges) < 200_000
+
+
+@pytest.mark.parametrize("entities", [0, 1, 3, 500])
+def test_no_entity_is_cut_by_a_row_group(entities: int) -> None:
+    table = many(entities, 7)["forecasts"]
+    data = tables.parquet(table)
+    file = pq.ParquetFile(data)
+    assert file.read() == table
+    assert {file.metadata.row_group(i).num_rows % 7 for i in range(file.num_row_groups)} == {0}
+    assert [column.column_index for column in file.metadata.row_group(0).sorting_columns] == [0, 1]
+    assert file.metadata.serialized_size < tables.FOOTER
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))

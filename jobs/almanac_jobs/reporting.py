@@ -29,8 +29,8 @@ _NAMES = {
 class Facts:
     """All that is known once the tables are written.
 
-    `manifest` is the job as a person wrote it. `rows` counts all rows of the source, `counts` what became of those
-    that meet the filter; `first` and `last` are the first and the last period of the data.
+    `manifest` is the job as a person wrote it, `counts` what became of the rows that meet its filter; `first` and
+    `last` are the first and the last period of the data.
     """
 
     job: ForecastJob
@@ -128,29 +128,8 @@ def record(facts: Facts) -> dict[str, Any]:
     }
 
 
-def report(facts: Facts, uri: str, checksum: str, message: str) -> Report:
-    """What the run's end says to who started it. `uri` is the folder of the run."""
-    return Report(
-        run=facts.run,
-        reason=Reason.COMPLETED,
-        exit_code=ExitCode.DONE,
-        message=message,
-        engine=Engine.LOCAL,
-        start_time=facts.started,
-        end_time=facts.finished,
-        result=Result(
-            uri=uri,
-            entities=facts.entities,
-            failed_entities=facts.failed_entities,
-            rows=facts.counts.rows,
-            scores=facts.scores,
-            checksum=checksum,
-        ),
-    )
-
-
-def recorded(record: Mapping[str, Any], uri: str, message: str) -> Report:
-    """The same from report.json, for a run that an earlier attempt has completed."""
+def report(record: Mapping[str, Any], uri: str, message: str) -> Report:
+    """What the end of a run says to who started it: report.json in short. `uri` is the folder of the run."""
     return Report(
         run=record["run"],
         reason=Reason.COMPLETED,

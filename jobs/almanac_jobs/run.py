@@ -89,7 +89,7 @@ def run(
         writer.abandon()
         raise
     message = _settle(job.spec.output, writer.output, record, clock(), progress)
-    return Outcome(reporting.report(facts, writer.folder.uri, writer.checksum, message), page)
+    return Outcome(reporting.report(record, writer.folder.uri, message), page)
 
 
 def resume(job: ForecastJob, *, run_id: str, now: datetime, progress: Progress) -> Report | None:
@@ -106,7 +106,7 @@ def resume(job: ForecastJob, *, run_id: str, now: datetime, progress: Progress) 
     if record is None or record.get("specHash") != job.spec.hash:
         return None
     message = _settle(job.spec.output, output, record, now, progress)
-    return reporting.recorded(record, (output / artefacts.RUNS / run_id).uri, message)
+    return reporting.report(record, (output / artefacts.RUNS / run_id).uri, message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from almanac.api import JobError, Reason
 from almanac_jobs.progress import Interrupted, Progress
 
-GRACE = 15.0
+GRACE = 10.0
 """Seconds that a run gets to clean up once a signal has asked it to stop; after that the process just ends."""
 
 DEBUG = "ALMANAC_DEBUG"

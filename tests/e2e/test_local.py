@@ -32,7 +32,7 @@ from almanac_jobs import objects
 from almanac_jobs.model import Model
 from almanac_jobs.storage import Location
 from ledgers import job, ledger, write_job, write_parquet
-from s3 import S3Server
+from s3 import Fault, S3Server
 
 
 @dataclass(frozen=True)
@@ -270,9 +270,24 @@ def test_s3_in_and_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model = loaded("s3://lake/models/forecast")
         model.verify()
         assert len(model.forecasts("account-0000001")) == 7
-        end = run(job("s3://lake/raw", "s3://pond/models"))
-        assert (end.code, len(end.errors)) == (64, 1)
-        assert "has no bucket `pond`" in end.errors[0]
+        for source, output, code, words in (
+            ("s3://pond/raw", "s3://lake/models", 66, "has no bucket `pond`"),
+            ("s3://lake/raw", "s3://pond/models", 64, "has no bucket `pond`"),
+        ):
+            end = run(job(source, output), "-q")
+            assert (end.code, len(end.errors)) == (code, 1)
+            assert words in end.errors[0]
+        for status, name, code, words in (
+            (403, "AccessDenied", 77, "no permission to write `s3://lake/models/forecast"),
+            (507, "InsufficientStorage", 75, "no space is left"),
+        ):
+            late = Fault(lambda method, path: method == "PUT" and "scores" in path, status, name, times=99)
+            server.faults[:] = [late]
+            end = run(job("s3://lake/raw", "s3://lake/models/forecast"), "-q")
+            assert (end.code, len(end.errors)) == (code, 1)
+            assert words in end.errors[0]
+            assert server.keys("lake") == keys
+        loaded("s3://lake/models/forecast").verify()
 
 
 # --- how it ends when it cannot ---------------------------------------------------------------------------------------

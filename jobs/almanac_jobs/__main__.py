@@ -1,7 +1,8 @@
 """The driver of a run in a cluster: `python -m almanac_jobs job.json --run-id ID`.
 
 Reads the job as JSON, carries it out, writes the Report to the container's termination message, on success and on
-failure, and ends with the exit code that the Report names. Progress and errors are lines on stderr.
+failure, and ends with the exit code that the Report names. Progress and errors are lines on stderr; progress and
+metrics are served over HTTP.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from almanac.api import Engine, ForecastJob, JobError, Reason, Report, invalid_spec, problems
-from almanac_jobs import run
+from almanac_jobs import endpoint, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
 from almanac_jobs.resources import memory_guard, memory_limit
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             escalate=job.spec.engine is Engine.AUTO,
         ).report
 
-    with lines(progress, sys.stderr):
+    with lines(progress, sys.stderr), _endpoint(progress, options.port):
         ended = launch(work, progress, sys.stderr, debug=bool(os.environ.get(DEBUG)))
     report = ended.value if isinstance(ended, Done) else _failure(options.run_id, started, ended)
     _tell(report, options.termination_log)
@@ -84,7 +86,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=os.environ.get("ALMANAC_TERMINATION_LOG", TERMINATION_LOG),
         help="where the report goes (default: $ALMANAC_TERMINATION_LOG, or %(default)s)",
     )
+    parser.add_argument(
+        "--port", type=int, default=endpoint.PORT, help="where progress and metrics are served (default: %(default)s)"
+    )
     return parser.parse_args(arguments)
+
+
+@contextmanager
+def _endpoint(progress: Progress, port: int) -> Iterator[None]:
+    """Serve progress, or do without: a run is not to fail for want of a port."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(endpoint.serve(progress, port))
+        except OSError as error:
+            sys.stderr.write(f"progress is not served on port {port}: {error.strerror}\n")
+        yield
 
 
 def _failure(run_id: str, started: datetime, failed: Failed) -> Report:

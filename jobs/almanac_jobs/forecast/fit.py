@@ -5,6 +5,7 @@ Every series of a batch gets an entry, whatever it holds, and no series changes 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -14,6 +15,9 @@ from almanac.api.forecast import Family, ForecastModel
 from almanac_jobs.forecast import naive, segments
 from almanac_jobs.forecast.types import FAILED, Forecast, Ints, Parameters, SeriesBatch, Status
 
+LARGEST = 1e150
+"""Squares of what is larger overflow, and with them every variance."""
+
 
 class _Module(Protocol):
     def fit(self, batch: SeriesBatch, model: ForecastModel) -> Parameters: ...
@@ -22,20 +26,14 @@ class _Module(Protocol):
 
 
 def fit(batch: SeriesBatch, observed: Ints, model: ForecastModel, min_observations: int) -> Parameters:
-    """Fit `model` to every series with at least `min_observations` of its periods observed before gaps were filled
-    (`observed`).
+    """Fit `model` to every series with at least `min_observations` periods `observed` before gaps were filled.
 
     The others carry their last value forward (`too_short`), as do those that the model has too few values for; where
-    the model fails, the naive forecast stands in (`fallback:naive`). Raises MemoryError, and JobError if an extra is
-    not installed.
+    the model fails, the naive forecast stands in (`fallback:naive`). Values beyond LARGEST count as infinite. Raises
+    MemoryError.
     """
-    with np.errstate(
-        over="ignore", invalid="ignore", divide="ignore"
-    ):  # of values near the largest double, whose squares overflow
-        return _fit(batch, observed, model, min_observations)
-
-
-def _fit(batch: SeriesBatch, observed: Ints, model: ForecastModel, min_observations: int) -> Parameters:
+    values = batch.values.values
+    batch = replace(batch, values=replace(batch.values, values=np.where(np.abs(values) > LARGEST, np.inf, values)))
     infinite = segments.counts(np.isinf(batch.values.values), batch.values) > 0
     eligible = (observed >= min_observations) & ~infinite & (batch.values.lengths > 0)
     rows = np.flatnonzero(eligible)

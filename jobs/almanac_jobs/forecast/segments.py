@@ -69,7 +69,7 @@ def deviations(series: Ragged, center: Floats) -> Floats:
 class Scaled:
     """Series brought to size 1: (values - shift) / size. Sizes are powers of two, so that no digit is lost.
 
-    A series that does not differ from `shift` has size 0 and no scaled values (NaN).
+    A series that does not differ from `shift`, or by more than a double holds, has size 0 and no scaled values (NaN).
     """
 
     series: Ragged
@@ -80,6 +80,7 @@ class Scaled:
     def of(cls, series: Ragged, shift: Floats) -> Scaled:
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.exp2(np.round(np.log2(deviations(series, shift))))
+            size[np.isinf(size)] = 0
             values = (series.values - np.repeat(shift, series.lengths)) / np.repeat(size, series.lengths)
         return cls(Ragged(values, series.offsets), shift, size)
 

@@ -35,7 +35,7 @@ class Status(StrEnum):
     CONSTANT = "constant"
     """No variation is left after differencing: the forecast is exact and its interval has no width."""
     NOT_FINITE = "not_finite"
-    """The series holds an infinite value: nothing is forecast."""
+    """The series holds an infinite value, or one beyond 1e150: nothing is forecast."""
     EMPTY = "empty"
     """The series holds no observation: nothing is forecast."""
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from almanac.api import JobError, Reason
 from almanac_jobs.progress import Interrupted, Progress
+from almanac_jobs.resources import usable_cores
 
 GRACE = 10.0
 """Seconds that a run gets to clean up once a signal has asked it to stop; after that the process just ends."""
@@ -51,6 +52,7 @@ def launch(work: Callable[[], Value], progress: Progress, log: TextIO, *, debug:
 
     The work has a thread of its own, so that a signal is heard at once, whatever library it is waiting for.
     """
+    pa.set_cpu_count(usable_cores())  # Arrow knows the machine's cores, but not the container's share of them
     done: list[Value] = []
     failed: list[BaseException] = []
 

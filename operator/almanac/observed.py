@@ -45,7 +45,7 @@ class Driver:
     restart_nonce: int | None = None
     attempt: int = 1
     started: datetime | None = None
-    """When Kubernetes took it up; None while it is suspended."""
+    """When Kubernetes took it up, or took it up again; None while it is suspended."""
     suspended: bool = False
     held: bool = False
     """It is suspended, and it was the operator that did so."""
@@ -180,11 +180,22 @@ def driver(raw: Raw) -> Driver | None:
         spec_hash=annotations.get(names.SPEC_HASH, ""),
         restart_nonce=_number(annotations.get(names.RESTART_NONCE)),
         attempt=_number(annotations.get(names.ATTEMPT)) or 1,
-        started=None if suspended else troubles.moment(raw.get("status", {}).get("startTime")) or created,
+        started=None if suspended else _started(raw.get("status", {}), created),
         suspended=suspended,
         held=suspended and annotations.get(names.SUSPENDED) == "true",
         outcome=_outcome(raw.get("status", {})),
     )
+
+
+def _started(status: Raw, created: datetime) -> datetime | None:
+    """When a driver was taken up. One that was just woken has no start until the Job controller has seen it."""
+    start = troubles.moment(status.get("startTime"))
+    if start is not None:
+        return start
+    suspended = next((one for one in status.get("conditions") or () if one.get("type") == "Suspended"), None)
+    if suspended is None:
+        return created
+    return troubles.moment(suspended.get("lastTransitionTime")) if suspended.get("status") == "False" else None
 
 
 def _outcome(status: Raw) -> Outcome | None:

@@ -224,7 +224,7 @@ class Cluster:
                 read: dict[str, Any] = json.loads(content)
                 return read
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
+            raise ApiError(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 
 def _verb(request: aiohttp.ClientRequest) -> str:

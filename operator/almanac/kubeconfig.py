@@ -164,7 +164,7 @@ def _trusting(cafile: str | None = None, cadata: str | None = None) -> ssl.SSLCo
 def _file(stack: ExitStack, user: Mapping[str, Any], name: str, base: Path) -> str | None:
     data = _data(user, f"{name}-data")
     if data:
-        file = stack.enter_context(tempfile.NamedTemporaryFile(buffering=0))
+        file = stack.enter_context(tempfile.NamedTemporaryFile(buffering=0))  # noqa: SIM115 - the stack closes it
         file.write(data)
         return file.name
     return str(base / user[name]) if user.get(name) else None

@@ -7,13 +7,15 @@ of an object never replaces a newer one, whichever way it arrives. Touches no AP
 from __future__ import annotations
 
 import json
+import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from almanac import observed
-from almanac.api import KINDS
+from almanac.api import KINDS, Phase
 from almanac.observed import Driver, Observed, Pod
 
 Raw = Mapping[str, Any]
@@ -32,9 +34,9 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    namespace: str
     version: int
     uid: str
+    phase: str
     document: bytes
 
 
@@ -64,9 +66,7 @@ class Store:
         if raw.get("kind") not in KINDS:
             return self._forget(raw.get("kind", ""), metadata.get("uid", ""))
         key = _key(raw)
-        kept = self._jobs.get(key)
-        if kept is None or kept.uid == metadata.get("uid", ""):
-            self.drop(key)
+        self.drop(key, metadata.get("uid", ""))
         return key
 
     def put_job(self, raw: Raw) -> Key | None:
@@ -74,19 +74,20 @@ class Store:
         key, version = _key(raw), _version(raw)
         kept = self._jobs.get(key)
         uid = raw["metadata"].get("uid", "")
-        if kept is not None and kept.uid == uid and version and kept.version >= version:
+        if kept is not None and version and kept.version >= version:
             return None
         if kept is not None and kept.uid != uid:
             self._keys.pop(kept.uid, None)
-        self._jobs[key] = _Kept(key.namespace, version, uid, _packed(raw))
+        self._jobs[key] = _Kept(version, uid, _phase(raw), _packed(raw))
         self._keys[uid] = key
         return key
 
-    def drop(self, key: Key) -> None:
-        """Forget a job."""
-        kept = self._jobs.pop(key, None)
-        if kept is not None:
-            self._keys.pop(kept.uid, None)
+    def drop(self, key: Key, uid: str) -> None:
+        """Forget a job, if it is the one of this uid still."""
+        kept = self._jobs.get(key)
+        if kept is not None and kept.uid == uid:
+            del self._jobs[key]
+            self._keys.pop(uid, None)
 
     def job(self, key: Key) -> dict[str, Any] | None:
         """A job's document as it was read last."""
@@ -98,7 +99,7 @@ class Store:
         uid = raw["metadata"].get("uid", "")
         return uid in self._keys or any(uid in facts for facts in self._facts.values())
 
-    def keys(self) -> tuple[Key, ...]:
+    def jobs(self) -> tuple[Key, ...]:
         """Every job."""
         return tuple(self._jobs)
 
@@ -121,17 +122,29 @@ class Store:
             for key, kept in list(self._jobs.items()):
                 old = key.kind == kind and kept.version <= version and namespace in (None, key.namespace)
                 if old and kept.uid not in listed:
-                    self.drop(key)
+                    self.drop(key, kept.uid)
             return set()
         for uid, one in list(self._facts[kind].items()):
             if uid not in listed and one.version <= version and namespace in (None, one.namespace):
                 touched.add(self._forget(kind, uid))
         return {key for key in touched if key is not None}
 
+    def keep_only_of(self, job: str, kind: str, uids: Iterable[str], version: int) -> None:
+        """Forget drivers or pods of the job of this uid that a complete list of them, read at `version`, has not."""
+        listed = set(uids)
+        for one_kind, uid in list(self._children.get(job, ())):
+            if one_kind == kind and uid not in listed and self._facts[kind][uid].version <= version:
+                self._forget(kind, uid)
+
     def counts(self) -> dict[str, int]:
         """How many objects of each kind are remembered."""
         jobs = {kind: sum(key.kind == kind for key in self._jobs) for kind in KINDS}
         return jobs | {kind: len(facts) for kind, facts in self._facts.items()}
+
+    def phases(self) -> dict[tuple[str, ...], float]:
+        """How many jobs there are, by kind and phase."""
+        found = Counter((key.kind, kept.phase) for key, kept in self._jobs.items())
+        return {labels: float(count) for labels, count in found.items()}
 
     def _put_fact(self, raw: Raw) -> Key | None:
         kind = raw.get("kind", "")
@@ -170,6 +183,12 @@ def _version(raw: Raw) -> int:
 
 def _key(raw: Raw) -> Key:
     return Key(raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
+
+
+def _phase(raw: Raw) -> str:
+    status = raw.get("status")
+    phase = status.get("phase") if isinstance(status, Mapping) else None
+    return sys.intern(phase) if phase in set(Phase) else ""
 
 
 _UNREAD = ("managedFields", "annotations", "labels", "selfLink", "ownerReferences", "finalizers")

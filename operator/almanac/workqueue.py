@@ -26,7 +26,7 @@ LONGEST_DELAY = 60.0
 
 def backoff(failures: int, random_: random.Random) -> float:
     """Seconds to wait after so many failures in a row: between half and all of a time that doubles."""
-    longest = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures - 1, 16))
+    longest: float = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 16))
     return longest * random_.uniform(0.5, 1.0)
 
 
@@ -133,7 +133,8 @@ class WorkQueue(Generic[Key]):
                     return found[0]
             self._wake.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
 
     def _pop(self, waiting: list[tuple[float, int, Key]]) -> tuple[tuple[Key] | None, float | None]:
         now = time.monotonic()

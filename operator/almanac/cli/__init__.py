@@ -15,7 +15,11 @@ COMMANDS = {
     "validate": "Check job files and report every problem at once.",
     "show": "Draw the forecast of one entity.",
     "crds": "Print the CustomResourceDefinitions, or the reference of their fields.",
+    "operator": "Run the operator: watch a cluster's jobs, and make them happen.",
 }
+
+MODULES = {"operator": "operate"}
+"""Modules of commands whose name no module may bear: `operator` is one of the standard library's."""
 
 EPILOG = """\b
 Examples:
@@ -32,7 +36,7 @@ Exit codes:
 
 
 class Commands(click.Group):
-    """Commands by name, each in the module `almanac.cli.<name>` under its own name."""
+    """Commands by name, each under its own name in the module `almanac.cli.<name>`, or the one of `MODULES`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -40,7 +44,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"almanac.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"almanac.cli.{MODULES.get(cmd_name, cmd_name)}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

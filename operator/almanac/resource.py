@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from almanac.api import KINDS, Job, JobError, JobStatus, Problem, Reason, invalid_spec, problems
+from almanac import podtemplate
+from almanac.api import KINDS, Job, JobError, JobStatus, Problem, invalid_spec, problems
 from almanac.tolerant import tolerant
 
 Raw = Mapping[str, Any]
@@ -17,7 +18,7 @@ def read_job(document: Raw) -> Job | JobError:
     """The job of a document, or all that is wrong with it as the error that refuses it."""
     kind = KINDS.get(document.get("kind", ""))
     if kind is None:
-        return JobError(Reason.INVALID_SPEC, f"kind: must be one of {', '.join(KINDS)}")
+        return invalid_spec([Problem(("kind",), f"must be one of {', '.join(KINDS)}")])
     try:
         job = kind.parse({name: part for name, part in document.items() if name != "status"})
         _ = job.spec.hash
@@ -25,7 +26,8 @@ def read_job(document: Raw) -> Job | JobError:
         return invalid_spec(problems(error))
     except (RecursionError, ValueError):  # pydantic writes out what is nested up to some depth, json to another
         return invalid_spec([Problem(("spec",), "is nested too deeply, or holds text that is no Unicode")])
-    return job
+    wrong = podtemplate.problems(job.spec.pod_template)
+    return invalid_spec(wrong) if wrong else job
 
 
 def read_status(document: Raw) -> JobStatus:

@@ -8,12 +8,19 @@ from typing import Any
 
 import click
 
-from almanac.api.errors import ExitCode, JobError
+from almanac.api.errors import AlmanacError, ExitCode
 
 COMMANDS = {
     "run": "Run a job on this machine.",
     "validate": "Check job files and report every problem at once.",
     "show": "Draw the forecast of one entity.",
+    "render": "Print what the operator would create for a job.",
+    "submit": "Bring jobs into a cluster, and watch them.",
+    "status": "Show where jobs in a cluster stand, and why.",
+    "results": "Show where the results of a job are.",
+    "cancel": "Stop jobs, let them go on, or delete them.",
+    "list": "List the jobs in a cluster.",
+    "logs": "Print what the driver of a job has written.",
     "crds": "Print the CustomResourceDefinitions, or the reference of their fields.",
     "operator": "Run the operator: watch a cluster's jobs, and make them happen.",
 }
@@ -26,6 +33,7 @@ Examples:
   almanac validate -f jobs/             every job file below a folder
   almanac run -f job.yaml               what a cluster would run, here
   almanac run -f job.yaml --sample      one entity, to try it out
+  almanac submit -f job.yaml --wait     bring it into a cluster, and watch it
   almanac crds | kubectl apply -f -     make Kubernetes know the kinds
 
 \b
@@ -54,7 +62,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except JobError as error:
+        except AlmanacError as error:
             click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

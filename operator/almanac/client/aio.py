@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -180,10 +180,18 @@ class AsyncClient:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def wait(self, name: str, *, namespace: str | None = None, timeout: float | None = None) -> JobRecord:
+    async def wait(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        timeout: float | None = None,
+        on_change: Callable[[JobRecord], None] | None = None,
+    ) -> JobRecord:
         """The job once the run of its present spec is over, well or not, or once it is suspended.
 
-        `record.raise_for_failure()` turns a run that failed into an error.
+        `record.raise_for_failure()` turns a run that failed into an error. `on_change` is told the job as it is at
+        first, and after each change.
 
         Raises:
             WaitTimeoutError: that did not happen within `timeout` seconds.
@@ -192,6 +200,8 @@ class AsyncClient:
         try:
             async with asyncio.timeout(timeout), aclosing(self.watch(name, namespace=namespace)) as records:
                 async for record in records:
+                    if on_change:
+                        on_change(record)
                     if record.settled:
                         return record
         except TimeoutError:
@@ -222,7 +232,7 @@ class AsyncClient:
             options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
             await self._open.send("DELETE", path, None, options)
             return record
-        if record.suspended or (record.finished and not record.spec.get("schedule")):
+        if record.suspended or (record.finished and not record.scheduled):
             return record
         return await self._suspend(record, True)
 

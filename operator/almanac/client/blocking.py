@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -85,9 +85,19 @@ class Client:
         """A job as it is now, and again after each change of it, without end (`AsyncClient.watch`)."""
         return self._each(self._client.watch(name, namespace=namespace))
 
-    def wait(self, name: str, *, namespace: str | None = None, timeout: float | None = None) -> JobRecord:
-        """The job once the run of its present spec is over, or it is suspended (`AsyncClient.wait`)."""
-        return self._answer(self._client.wait(name, namespace=namespace, timeout=timeout))
+    def wait(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        timeout: float | None = None,
+        on_change: Callable[[JobRecord], None] | None = None,
+    ) -> JobRecord:
+        """The job once the run of its present spec is over, or it is suspended (`AsyncClient.wait`).
+
+        `on_change` is called in another thread.
+        """
+        return self._answer(self._client.wait(name, namespace=namespace, timeout=timeout, on_change=on_change))
 
     def results(self, name: str, *, namespace: str | None = None) -> Result:
         """What the last complete run of a job has written, and where (`AsyncClient.results`)."""

@@ -97,6 +97,11 @@ class JobRecord:
         return bool(self.spec.get("suspend"))
 
     @property
+    def scheduled(self) -> bool:
+        """It runs again by itself."""
+        return bool(self.spec.get("schedule"))
+
+    @property
     def current(self) -> bool:
         """Its status speaks of the spec that it has now."""
         return (self.status.observed_generation or 0) >= self.generation

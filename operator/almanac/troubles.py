@@ -89,7 +89,7 @@ def _waiting(reason: str, message: str) -> Trouble:
 
 def of_warning(reason: str, message: str) -> Trouble:
     """What a warning event says, by a reason of its own where Kubernetes has one word for many things."""
-    for part, better in (("exceeded quota", "ExceededQuota"), ("violates PodSecurity", "PodSecurityViolation")):
+    for part, better in (("exceeded quota", "QuotaExceeded"), ("violates PodSecurity", "PodSecurityViolation")):
         if part in message:
             return Trouble(better, plain(message))
     return Trouble(word(reason, "Warning"), plain(message))

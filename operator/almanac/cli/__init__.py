@@ -74,3 +74,8 @@ class Commands(click.Group):
 @click.version_option(package_name="almanac", message="almanac %(version)s")
 def main() -> None:
     """Forecasts and anomaly detection over a data lake: the same job file on a laptop and on Kubernetes."""
+
+
+def plugin() -> None:
+    """The command line as kubectl calls it: `kubectl almanac ...`."""
+    main(prog_name="kubectl almanac")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from almanac.cli import live, tables
 from almanac.cli.connect import connected, output_option
@@ -38,10 +36,8 @@ def status(client: Client, names: tuple[str, ...], watch: bool, output: str) -> 
     records = [client.status(name) for name in names]
     if output in ("yaml", "json"):
         tables.echo(records, output)
-        return
-    console, now = Console(highlight=False, soft_wrap=True), datetime.now(UTC)
-    for place, record in enumerate(records):
-        console.print(*([""] if place else []), tables.detail(record, now, wide=output == "wide"), sep="\n")
+    else:
+        tables.print_detail(records, wide=output == "wide")
 
 
 def _watch(client: Client, name: str, output: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +29,7 @@ _COLOURS = {
 }
 _GAP = "   "
 _BAR = 24
+_UNFOLDED = 10_000
 
 
 def echo(records: Sequence[JobRecord], style: str, *, namespaces: bool = False, as_list: bool = False) -> None:
@@ -165,10 +166,24 @@ def _history(record: JobRecord) -> list[RenderableType]:
 
 def line(record: JobRecord, now: datetime) -> str:
     """One job at one moment on one line, for logs."""
-    status = record.status
-    told = [f"{now.astimezone(UTC):%H:%M:%S}Z", record.name, str(record.phase or "-"), status.stage, status.progress]
+    status, moment = record.status, f"{now.astimezone(UTC):%H:%M:%S}Z {record.name}"
+    if not record.current:
+        return f"{moment} waits for the operator"
+    running = (status.stage, status.progress) if status.phase is Phase.RUNNING else ()
     said = f"{record.reason}: {record.message}" if record.message else ""
-    return " ".join(text for text in (*told, said) if text)
+    return " ".join(text for text in (moment, str(record.phase or ""), *running, said) if text)
+
+
+def print_detail(records: Sequence[JobRecord], *, wide: bool = False) -> None:
+    """Print everything about some jobs to stdout; where that is no terminal, no line is folded."""
+    console, now = Console(highlight=False), datetime.now(UTC)
+    if not console.is_terminal:
+        console.width = _UNFOLDED
+    for place, record in enumerate(records):
+        with console.capture() as capture:
+            console.print(detail(record, now, wide=wide))
+        text = "\n".join(one.rstrip() for one in capture.get().splitlines())
+        click.echo(f"\n{text}" if place else text)
 
 
 def documents(values: Sequence[Mapping[str, Any]], style: str, *, as_list: bool = False) -> str:

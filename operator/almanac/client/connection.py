@@ -180,7 +180,7 @@ def _error(code: int, text: str, server: str) -> ClientError:
         return AccessDeniedError(f"{server} does not accept the kubeconfig's credentials: log in again")
     if code == 403:
         return AccessDeniedError(_denied(message or _short(text)))
-    if code == 404:
+    if code == 404 and (told or text.strip() == "404 page not found"):
         if not details.get("name"):
             return NotInstalledError(
                 "this cluster does not know Almanac's kinds: almanac crds | kubectl apply --server-side -f -"
@@ -192,7 +192,7 @@ def _error(code: int, text: str, server: str) -> ClientError:
         return ExpiredError(message)
     if code in (400, 413, 422):
         return RejectedError(_causes(message, details) or _short(text))
-    return UnreachableError(f"{server} answers {code}: {message or _short(text)}")
+    return UnreachableError(f"{server} answers {code}: {message or _short(text) or 'it may not be a Kubernetes API'}")
 
 
 def _denied(message: str) -> str:

@@ -84,7 +84,13 @@ async def end_pod(cluster: Cluster, pod: Raw, code: int = 0, message: str = "") 
         "finishedAt": stamp(),
         "message": message,
     }
-    await _patch(cluster, pod, "Succeeded" if code == 0 else "Failed", {"terminated": ended}, ready=False)
+    await _patch(
+        cluster,
+        pod,
+        "Succeeded" if code == 0 else "Failed",
+        {"terminated": ended | {"finishedAt": stamp()}},
+        ready=False,
+    )
 
 
 def report(pod: Raw) -> str:

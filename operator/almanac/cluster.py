@@ -159,7 +159,7 @@ class Cluster:
                 return None
             raise
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str = "") -> None:
+    async def delete(self, resource: Resource, namespace: str | None, name: str, uid: str = "") -> None:
         """Delete an object, and later what it owns; one that is not there is fine. `uid` spares one made anew."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
@@ -177,7 +177,7 @@ class Cluster:
         path = resource.path(namespace, name, subresource)
         return await self._call("PATCH", path, patch, content_type="application/merge-patch+json")
 
-    async def post(self, resource: Resource, namespace: str, document: Raw) -> dict[str, Any]:
+    async def post(self, resource: Resource, namespace: str | None, document: Raw) -> dict[str, Any]:
         """Create an object of a given kind."""
         return await self._call("POST", resource.path(namespace), document)
 

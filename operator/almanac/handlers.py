@@ -117,6 +117,20 @@ async def watch(cluster: Cluster, namespaces: tuple[str, ...], listener: Listene
     )
 
 
+class _NoMemory(kopf.DiffBaseStorage):
+    """Keeps nothing of an object to compare it with later: kopf copies each in full for that, at most of its cost."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        """The part of an object that is compared: none."""
+        return {}
+
+    def fetch(self, *, body: Any) -> None:
+        """What was kept: nothing."""
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Keeps nothing."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -130,6 +144,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Backoffs()
     settings.queueing.idle_timeout = 0.5
+    settings.persistence.diffbase_storage = _NoMemory()
+    settings.persistence.progress_storage = kopf.StatusProgressStorage()  # never written: no handler keeps progress
     return settings
 
 

@@ -251,9 +251,8 @@ def _progress(said: dict[str, Any] | None) -> Progress | None:
 
 
 def _refusal(error: ApiError) -> Refusal:
-    quota = error.code == 403 and "exceeded quota" in error.message
-    reason = "QuotaExceeded" if quota else troubles.word(error.reason, "Refused")
-    return Refusal(reason, troubles.plain(error.message), final=error.code in _FINAL)
+    trouble = troubles.of_warning(error.reason or "Refused", error.message)
+    return Refusal(trouble.reason, trouble.message, final=error.code in _FINAL)
 
 
 def _event(document: dict[str, Any], event: Event, now: datetime, instance: str) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _run(record: JobRecord, now: datetime) -> str:
 def summary(result: Result) -> str:
     """A result in one line."""
     told = [f"{result.entities:,} entities"]
-    told += [f"{result.failed_entities:,} of them without"] if result.failed_entities else []
+    told += [f"{result.failed_entities:,} of them failed"] if result.failed_entities else []
     told += [f"{result.rows:,} rows read"]
     told += [f"{name} {value:.3f}" for name, value in result.scores.items() if not name.startswith("seasonalnaive_")]
     return ", ".join(told)

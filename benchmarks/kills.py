@@ -16,6 +16,7 @@ import random
 import tempfile
 import time
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ class World:
         overlaps = 0
         for spans in jobs.values():
             spans.sort()
-            overlaps += sum(later[0] < earlier[1] - 0.5 for earlier, later in zip(spans, spans[1:], strict=False))
+            overlaps += sum(later[0] < earlier[1] - 0.5 for earlier, later in pairwise(spans))
         return {"double": sum(count > 1 for count in runs.values()), "overlaps": overlaps}
 
 

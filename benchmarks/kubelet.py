@@ -1,4 +1,4 @@
-"""What a cluster without nodes lacks: a kubelet that is played, by patching the status of pods. And an operator process.
+"""What a cluster without nodes lacks: a kubelet, played by patching the status of pods. And an operator process.
 
 For an API server with the Job controller and the garbage collector, but without nodes.
 """

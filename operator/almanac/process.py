@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 WORKERS = 12
 """Jobs that are looked at side by side."""
+SETTLE = 0.25
+"""Seconds after which a change of a driver or a pod is looked at: they come in bursts, and jobs that wait come first."""
 RESYNC = 600.0
 """Seconds between two comparisons of the store with the cluster: what no watch has told is found then."""
 STUCK = 300.0
@@ -65,7 +67,7 @@ class Operator:
             self._relisted.set()  # a watch began anew: what was deleted in between, nobody tells
         key = self.store.put(raw)
         if key is not None:
-            self._queue.add(key)
+            self._queue.add(key, 0.0 if raw.get("kind") in JOBS else SETTLE)
 
     def deleted(self, raw: dict[str, Any]) -> None:
         """An object is there no more."""
@@ -202,10 +204,13 @@ class Operator:
                 self._queue.add(key)
 
     async def _send(self) -> None:
-        """Send events, one after the other: they must never hold up a run."""
+        """Send events, one after the other: they must never hold up a run, and wait a while for jobs that do."""
         while True:
+            for _ in range(15):
+                await asyncio.sleep(0.2)
+                if not self._queue.depth:
+                    break
             await self._flush()
-            await asyncio.sleep(0.2)
 
     async def _flush(self) -> None:
         outbox = self._reconciler.outbox

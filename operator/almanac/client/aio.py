@@ -277,8 +277,12 @@ class AsyncClient:
                 raise pods.no_logs(record, run, found)
             for pod in fresh if follow else fresh[-1:]:
                 seen.add(pod.uid)
-                async for line in self._log(record.namespace, pod.name, follow, tail):
-                    yield line
+                try:
+                    async for line in self._log(record.namespace, pod.name, follow, tail):
+                        yield line
+                except NotFoundError:  # deleted since: another attempt may follow
+                    if not follow:
+                        raise
             if not follow or (not fresh and (record.finished or run not in (None, pods.run_of(record)))):
                 break
             await asyncio.sleep(0 if fresh else RETRY_SECONDS)

@@ -32,7 +32,7 @@ Ints = NDArray[np.int64]
 Times = NDArray[np.datetime64]
 
 DAY = 86_400
-_WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _THURSDAY = 3  # the weekday of 1970-01-01
 _PATTERN = re.compile(r"(?P<multiple>[1-9]\d{0,5})?(?P<unit>s|min|[hH]|D|W|M|Q|Y)(?:-(?P<weekday>[A-Z]{3}))?")
 
@@ -80,18 +80,18 @@ class Frequency:
         """
         found = _PATTERN.fullmatch(text)
         weekday = found and found["weekday"]
-        if found is None or (weekday and (found["unit"] != "W" or weekday not in _WEEKDAYS)):
+        if found is None or (weekday and (found["unit"] != "W" or weekday not in WEEKDAYS)):
             raise JobError(
                 Reason.INVALID_SPEC,
                 f"spec.frequency: `{text}` is not a frequency: write s, min, H, D, W, W-SUN (weeks from Sunday on), M, "
                 "Q, Y, a multiple such as 15min, or auto",
             )
         unit = Unit.HOUR if found["unit"] == "h" else Unit(found["unit"])
-        return cls(unit, int(found["multiple"] or 1), _WEEKDAYS.index(weekday) if weekday else 0)
+        return cls(unit, int(found["multiple"] or 1), WEEKDAYS.index(weekday) if weekday else 0)
 
     def __str__(self) -> str:
         multiple = str(self.multiple) if self.multiple > 1 else ""
-        weekday = f"-{_WEEKDAYS[self.weekday]}" if self.unit is Unit.WEEK and self.weekday else ""
+        weekday = f"-{WEEKDAYS[self.weekday]}" if self.unit is Unit.WEEK and self.weekday else ""
         return f"{multiple}{self.unit}{weekday}"
 
     @property
@@ -288,9 +288,14 @@ def check(frequency: Frequency, entity: NDArray[np.int32], periods: Ints, column
 
 def only_weekday(times: Times) -> int | None:
     """The weekday (0: Monday) that all times fall on; None if there are several."""
+    found = weekdays(times)
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def weekdays(times: Times) -> frozenset[int]:
+    """The weekdays (0: Monday) that times fall on."""
     days = times.astype("datetime64[D]").view(np.int64)
-    weekdays = np.unique((days + _THURSDAY) % 7)
-    return int(weekdays[0]) if len(weekdays) == 1 else None
+    return frozenset(np.unique((days + _THURSDAY) % 7).tolist())
 
 
 def _mode(values: Ints) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the command line and the driver share: signals, and a Report for every way in which a run can end."""
+"""What the command line and the driver share: signals, and one error for every way in which a run can fail."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import FrameType
-from typing import TextIO
+from typing import Generic, TextIO, TypeVar
 
 import pyarrow as pa
 
-from almanac.api import Engine, JobError, Reason, Report
+from almanac.api import JobError, Reason
 from almanac_jobs.progress import Interrupted, Progress
 
-GRACE = 15.0
+GRACE = 10.0
 """Seconds that a run gets to clean up once a signal has asked it to stop; after that the process just ends."""
 
 DEBUG = "ALMANAC_DEBUG"
 """Environment variable: set to anything but nothing, failures show their traceback."""
 
 
-def new_run_id(now: datetime, token: str) -> str:
-    """The id of a run that begins `now`: `20261121-021500-3f9a2c`, UTC, so that ids sort as runs began."""
-    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{token}"
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended: its report, and the exit code of the process, which also tells the signals apart."""
+class Done(Generic[Value]):
+    """Work that came to its end."""
 
-    report: Report
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Work that did not. `exit_code` is that of the error, or tells which signal it was."""
+
+    error: JobError
     exit_code: int
     stuck: bool = False
-    """The run did not stop when it was asked to: only leaving the process without further ado ends it."""
+    """The work did not stop when it was asked to: only leaving the process without further ado ends it."""
 
 
-def launch(
-    work: Callable[[Progress], Report], run_id: str, progress: Progress, log: TextIO, *, debug: bool = False
-) -> Ended:
-    """Do `work` and report how it ended. Nothing is raised; SIGINT and SIGTERM stop the run, a second one the process.
+def launch(work: Callable[[], Value], progress: Progress, log: TextIO, *, debug: bool = False) -> Done[Value] | Failed:
+    """Do `work`, which counts by `progress`. Nothing is raised. SIGINT and SIGTERM stop the work, a second one the
+    process.
 
-    `work` has a thread of its own, so that a signal is heard at once, whatever library the run is waiting for.
+    The work has a thread of its own, so that a signal is heard at once, whatever library it is waiting for.
     """
-    started = datetime.now(UTC)
+    done: list[Value] = []
     failed: list[BaseException] = []
-    done: list[Report] = []
 
     def serve() -> None:
         try:
-            done.append(work(progress))
+            done.append(work())
         except BaseException as error:
             failed.append(error)
 
@@ -63,14 +65,13 @@ def launch(
         thread.start()
         stuck = not _wait(thread, heard)
     if done:
-        report = done[0]
-    else:
-        error = failed[0] if failed and not heard else Interrupted()
-        if debug and not isinstance(error, Interrupted):
-            log.write("".join(traceback.format_exception(error)))
-        report = Report.failure(run_id, Engine.LOCAL, job_error(error))
-    report = report.model_copy(update={"start_time": started, "end_time": datetime.now(UTC)})
-    return Ended(report, 128 + heard[0] if heard and not done else int(report.exit_code), stuck)
+        return Done(done[0])
+    if heard:
+        return Failed(Interrupted(), 128 + heard[0], stuck)
+    if debug:
+        log.write("".join(traceback.format_exception(failed[0])))
+    error = job_error(failed[0])
+    return Failed(error, error.exit_code)
 
 
 def job_error(error: BaseException) -> JobError:

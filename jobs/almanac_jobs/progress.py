@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from almanac.api import JobError, Reason
-from almanac_jobs import words
+from almanac_jobs.report import words
 
 LINE_EVERY = 5.0
 """Seconds between two lines of a log."""
@@ -78,12 +78,25 @@ class Progress:
             self._end_stage()
             self._current, self._begun = Snapshot(stage, unit, 0, total, 0.0), self._clock()
 
+    def expect(self, total: int) -> None:
+        """Say how many units the current stage has, once that is known."""
+        with self._lock:
+            if self._current is not None:
+                self._current = replace(self._current, total=total)
+
     def advance(self, amount: int = 1) -> None:
         """Count `amount` units of the current stage as done."""
         self.check()
         with self._lock:
             if self._current is not None:
                 self._current = replace(self._current, done=self._current.done + amount)
+
+    def reach(self, done: int) -> None:
+        """Say that so many units of the current stage are done, in all."""
+        self.check()
+        with self._lock:
+            if self._current is not None:
+                self._current = replace(self._current, done=done)
 
     def finish(self) -> None:
         """End the last stage."""
@@ -173,14 +186,17 @@ def bar(progress: Progress, console: Console) -> Iterator[None]:
 
 def _rows(progress: Progress) -> Table:
     rows = Table.grid(padding=(0, 2))
+    for _ in range(6):
+        rows.add_column(no_wrap=True)
     for at in progress.finished():
         rows.add_row(Text("✓", style="green"), at.stage, "", _amount(at), _rate(at), _duration(at.seconds))
     now = progress.snapshot()
     if now is not None:
         pulse = now.total is None
-        drawn = ProgressBar(total=now.total or 1, completed=now.done, width=24, pulse=pulse, animation_time=now.seconds)
+        drawn = ProgressBar(total=now.total or 1, completed=now.done, width=20, pulse=pulse, animation_time=now.seconds)
         left = "" if now.seconds_left is None else f"{_duration(now.seconds_left)} left"
-        rows.add_row(Text("●", style="cyan"), Text(now.stage, style="bold"), drawn, _amount(now), _rate(now), left)
+        amount = _amount(now).removesuffix(now.unit).rstrip() if _rate(now) else _amount(now)  # the rate has the unit
+        rows.add_row(Text("●", style="cyan"), Text(now.stage, style="bold"), drawn, amount, _rate(now), left)
     return rows
 
 

@@ -26,9 +26,10 @@ def usable_cores(root: Path = ROOT) -> int:
 
 
 def memory_limit(root: Path = ROOT) -> int:
-    """Bytes that this process may hold before it is killed: the container's limit, or what the machine has free."""
+    """Bytes that this process may hold before it is killed: its container's limit, or what the machine has left."""
     limits = [_number(folder / name) for folder in _cgroups(root, "memory") for name in _MEMORY_FILES]
-    return min(_free(root), *(limit for limit in limits if limit is not None and limit < _UNLIMITED), _UNLIMITED)
+    given = [limit for limit in limits if limit is not None and limit < _UNLIMITED]
+    return min(_free(root) + memory_used(root), *given, _UNLIMITED)
 
 
 def memory_used(root: Path = ROOT) -> int:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Location:
     """Who keeps the data, for messages: an endpoint, or the local disk."""
     credentials: str = ""
     """Where credentials came from, for messages."""
+    s3_client: Callable[[], Any] | None = dataclass_field(default=None, repr=False, compare=False)
+    """Opens botocore's client of the same store, for what `filesystem` cannot do; None where it is not S3."""
 
     def __truediv__(self, name: str) -> Location:
         shown = quote(name) if self.uri.startswith("file://") else name
@@ -104,7 +107,29 @@ def _open_s3(field: str, storage: Storage | None) -> Location:
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle"),
     )
-    return Location(filesystem, "", "", field, endpoint or "Amazon S3", origin)
+
+    def client() -> Any:
+        from botocore import UNSIGNED
+        from botocore.config import Config
+
+        settings: dict[str, Any] = {"signature_version": UNSIGNED} if credentials.get("anonymous") else {}
+        return session.create_client(
+            "s3",
+            region_name=region or ("us-east-1" if endpoint else None),
+            endpoint_url=f"{scheme or 'https'}://{host}" if host else None,
+            verify=os.environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle"),
+            config=Config(
+                connect_timeout=CONNECT_TIMEOUT,
+                read_timeout=REQUEST_TIMEOUT,
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                request_checksum_calculation="when_required",
+                max_pool_connections=32,
+                s3={"addressing_style": "path" if host else "auto"},
+                **settings,
+            ),
+        )
+
+    return Location(filesystem, "", "", field, endpoint or "Amazon S3", origin, client)
 
 
 _REFRESHED_BY_PYARROW = {"assume-role-with-web-identity", "container-role", "iam-role"}
@@ -159,6 +184,26 @@ def not_found(location: Location) -> JobError:
         bucket = location.bucket
         missing = bucket and location.filesystem.get_file_info(bucket).type == pafs.FileType.NotFound
     return _refusal(location, "bucket" if missing else "missing", "", writing=False)
+
+
+def check_output(location: Location) -> None:
+    """Refuse a place that cannot be written to, as far as that can be told before a run has computed anything.
+
+    Raises:
+        JobError: InvalidSpec for a bucket that is not there or a file in the way, AccessDenied on the local disk.
+    """
+    if location.bucket is not None:
+        with suppress(OSError):  # who may write objects need not be allowed to look at the bucket
+            if location.filesystem.get_file_info(location.bucket).type == pafs.FileType.NotFound:
+                raise _refusal(location, "bucket", "", writing=True)
+        return
+    path = Path(location.path)
+    nearest = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        words = f"`{location.uri}` cannot be a folder, because `{nearest}` is a file: choose another place"
+        raise JobError(Reason.INVALID_SPEC, f"{location.field}: {words}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _refusal(location, "denied", f"`{nearest}` is closed to this user", writing=True)
 
 
 def _refusal(location: Location, what: str, detail: str, *, writing: bool) -> JobError:

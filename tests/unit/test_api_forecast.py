@@ -115,6 +115,10 @@ def test_frozen() -> None:
             {"model__seasonalOrder": [1, 0, 0]},
             "spec.model.seasonLength: must be above 1 where seasonalOrder has a term",
         ),
+        (
+            {"model__family": "ets", "model__seasonLength": 365},
+            "spec.model.seasonLength: must be at most 60 with family ets",
+        ),
         ({"model__seasonLength": 367}, "spec.model.seasonLength: must be at most 366 (got 367)"),
         ({"model__constant": "yes"}, 'spec.model.constant: must be auto, true or false (got "yes")'),
         ({"model__constant": 1}, "spec.model.constant: must be auto, true or false (got 1)"),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from matplotlib.figure import Figure
 
-from almanac_jobs import charts
 from almanac_jobs.calendar import Frequency
-from almanac_jobs.highlights import Band, Fan
+from almanac_jobs.report import charts
+from almanac_jobs.report.highlights import Band, Fan
 
 NAN = np.nan
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from almanac.api import ForecastModel, JobError, Reason
+from almanac.api import ForecastModel
 from almanac_jobs.forecast import ets, fit
 from almanac_jobs.forecast.types import Forecast, Parameters, Ragged
 from almanac_jobs.kernel.ets import EtsFit, EtsModel, fit_complete
@@ -228,12 +228,6 @@ def test_many_zeros_are_no_obstacle() -> None:
     fitted, ahead = run(*series, season_length=7)
     assert (fitted.model == "ets").all()
     assert np.isfinite(ahead.se).all()
-
-
-def test_a_season_that_is_too_long_is_refused() -> None:
-    with pytest.raises(JobError, match=r"spec\.model\.seasonLength: 365 .* at most 60") as refused:
-        run(np.arange(900.0), season_length=365)
-    assert refused.value.reason is Reason.INVALID_SPEC
 
 
 def test_bad_series_change_nothing_for_their_neighbours() -> None:

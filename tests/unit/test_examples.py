@@ -16,7 +16,7 @@ FENCED = re.compile(r"^```ya?ml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def documents() -> Iterator[tuple[str, str]]:
     """Every document of our API in examples, benchmarks and documentation: where it stands, and its YAML."""
     files = [
-        *ROOT.glob("examples/*.yaml"),
+        *ROOT.glob("examples/**/*.yaml"),
         *ROOT.glob("benchmarks/*.yaml"),
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),

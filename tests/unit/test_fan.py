@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from almanac.cli import fan as terminal
-from almanac_jobs.highlights import Band, Fan
+from almanac_jobs.report.highlights import Band, Fan
 
 
 def fan(history, mean, se=1.0, levels=(80, 95)) -> Fan:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from almanac.api import JobError, Reason
-from almanac_jobs.filters import columns, expression, parse
+from almanac_jobs.source.expressions import expression
+from almanac_jobs.source.filters import columns, parse
 
 DAY = datetime.date(2024, 2, 29)
 NOON = datetime.datetime(2024, 2, 29, 12)
@@ -24,6 +25,7 @@ TABLE = pa.table(
             [decimal.Decimal("1.10"), decimal.Decimal("0.05"), None, decimal.Decimal("9.99")], pa.decimal128(9, 2)
         ),
         "count": pa.array([1, 2, None, 4], pa.int32()),
+        "big": [-(2**63), 2**53 + 1, None, 0],
         "posted": [True, False, None, True],
         "day": pa.array([DAY, DAY + datetime.timedelta(1), None, datetime.date(2023, 1, 1)]),
         "time": pa.array([NOON, NOON + datetime.timedelta(hours=1), None, NOON], pa.timestamp("us")),
@@ -65,6 +67,16 @@ def rows(text: str, zone: str | None = None) -> list[int]:
         ("count == 2 or count == 3.5", [1]),
         ("count in (1, 2.0, 4.5)", [0, 1]),
         ("count < 99999999999999999999", [0, 1, 3]),
+        ("count != 1.5", [0, 1, 3]),
+        ("not count == 1.5", [0, 1, 3]),
+        ("count >= 1.5 and count < 4.000001", [1, 3]),
+        ("count > -1e30 and count > 3.99", [3]),
+        ("count <= -99999999999", []),
+        ("big == 9007199254740993", [1]),
+        ("big > 0.5", [1]),
+        ("big in (9007199254740992, 0.5)", []),
+        ("price != 1.1000001 and price <= 9.9899999", [0, 1]),
+        ("price < 123456789012345678901234567890", [0, 1, 3]),
         ("posted", [0, 3]),
         ("not posted", [1]),
         ("posted == false", [1]),
@@ -84,6 +96,12 @@ def rows(text: str, zone: str | None = None) -> list[int]:
 )
 def test_conditions(text: str, expected: list[int]) -> None:
     assert rows(text) == expected
+
+
+def test_a_long_filter() -> None:
+    several = " or ".join(f"count == {i}" for i in range(250))
+    assert rows(several) == [0, 1, 3]
+    assert rows(f"count in ({', '.join(map(str, range(1000)))})") == [0, 1, 3]
 
 
 def test_wall_clock_times_are_of_the_declared_zone() -> None:

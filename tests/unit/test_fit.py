@@ -1,4 +1,4 @@
-"""Whatever a series holds, it gets a status and never takes its neighbours down: the edge cases of forecasting engines."""
+"""Whatever a series holds, it gets a status and never takes its neighbours down: the edge cases of engines."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from almanac_jobs.calendar import Frequency
 from almanac_jobs.evaluate import Backtest, evaluate, seasonal_naive
 from almanac_jobs.forecast import naive
 from almanac_jobs.forecast.types import Forecast, Ragged, SeriesBatch
-from almanac_jobs.highlights import KEPT, Fitted, Highlighter, Highlights, history_periods
+from almanac_jobs.report.highlights import KEPT, Fitted, Highlighter, Highlights, history_periods
 
 HORIZON = 4
 PLAN = Backtest(windows=1, horizon=HORIZON, season_length=1, levels=(80.0,))

@@ -1,4 +1,4 @@
-"""Every way in which a run can end is one Report and one exit code; signals stop it."""
+"""Every way in which a run can fail is one error and one exit code; signals stop it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,38 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pytest
 
-from almanac.api import Engine, ExitCode, JobError, Reason, Report
+from almanac.api import JobError, Reason
 from almanac_jobs import launch
-from almanac_jobs.launch import Ended, new_run_id
+from almanac_jobs.launch import Done, Failed
 from almanac_jobs.progress import Progress
 
-RUN = "20261121-021500-3f9a2c"
-COMPLETED = Report(run=RUN, reason=Reason.COMPLETED, exit_code=ExitCode.DONE, engine=Engine.LOCAL)
+Work = Callable[[Progress], str]
 
 
-def ended(work: Callable[[Progress], Report], *, debug: bool = False) -> tuple[Ended, str]:
-    log = io.StringIO()
-    return launch.launch(work, RUN, Progress(), log, debug=debug), log.getvalue()
+def ended(work: Work, *, debug: bool = False) -> tuple[Done[str] | Failed, str]:
+    log, progress = io.StringIO(), Progress()
+    return launch.launch(lambda: work(progress), progress, log, debug=debug), log.getvalue()
 
 
-def raises(error: BaseException) -> Callable[[Progress], Report]:
-    def work(_: Progress) -> Report:
+def failed(work: Work) -> Failed:
+    end, _ = ended(work)
+    assert isinstance(end, Failed)
+    return end
+
+
+def raises(error: BaseException) -> Work:
+    def work(_: Progress) -> str:
         raise error
 
     return work
 
 
-def until_stopped(number: signal.Signals) -> Callable[[Progress], Report]:
-    def work(progress: Progress) -> Report:
+def until_stopped(number: signal.Signals) -> Work:
+    def work(progress: Progress) -> str:
         os.kill(os.getpid(), number)
         while True:
             progress.check()
@@ -42,40 +46,30 @@ def until_stopped(number: signal.Signals) -> Callable[[Progress], Report]:
     return work
 
 
-def test_run_ids_sort_as_runs_began_wherever_they_did() -> None:
-    berlin = timezone(timedelta(hours=1))
-    assert new_run_id(datetime(2026, 11, 21, 3, 15, tzinfo=berlin), "3f9a2c") == RUN
-    assert new_run_id(datetime(2026, 11, 21, 2, 15, tzinfo=UTC), "000000") < RUN
+def test_work_that_is_done_gives_its_value() -> None:
+    assert ended(lambda _: "value") == (Done("value"), "")
 
 
-def test_a_complete_run_is_reported_with_its_times() -> None:
-    end, log = ended(lambda _: COMPLETED)
-    assert end.exit_code == 0
-    assert end.report.start_time is not None
-    assert end.report.end_time is not None
-    assert end.report.start_time <= end.report.end_time
-    assert log == ""
-
-
-def test_a_failure_is_reported_with_its_reason() -> None:
-    end, log = ended(raises(JobError(Reason.ACCESS_DENIED, "spec.source.uri: s3://ledger: access denied")))
-    assert (end.exit_code, end.report.reason) == (77, Reason.ACCESS_DENIED)
-    assert end.report.message == "spec.source.uri: s3://ledger: access denied"
+def test_an_error_has_its_exit_code() -> None:
+    error = JobError(Reason.ACCESS_DENIED, "spec.source.uri: s3://ledger: access denied")
+    end, log = ended(raises(error))
+    assert end == Failed(error, 77)
     assert log == ""
 
 
 @pytest.mark.parametrize("error", [MemoryError(), pa.ArrowMemoryError("malloc of size 1 failed")])
 def test_running_out_of_memory_asks_for_more(error: Exception) -> None:
-    end, _ = ended(raises(error))
-    assert (end.exit_code, end.report.reason) == (79, Reason.TOO_BIG_FOR_LOCAL)
+    end = failed(raises(error))
+    assert (end.exit_code, end.error.reason) == (79, Reason.TOO_BIG_FOR_LOCAL)
 
 
 def test_the_unforeseen_is_our_fault_worth_a_retry_and_one_line() -> None:
     end, log = ended(raises(ZeroDivisionError("float\ndivision")))
-    assert end.report.reason is Reason.INTERNAL_ERROR
-    assert end.report.exit_code.worth_a_retry
-    assert end.report.message.startswith("ZeroDivisionError: float division: this is a fault of Almanac's")
-    assert "ALMANAC_DEBUG=1" in end.report.message
+    assert isinstance(end, Failed)
+    assert end.error.reason is Reason.INTERNAL_ERROR
+    assert end.error.exit_code.worth_a_retry
+    assert end.error.message.startswith("ZeroDivisionError: float division: this is a fault of Almanac's")
+    assert "ALMANAC_DEBUG=1" in end.error.message
     assert log == ""
 
 
@@ -89,39 +83,39 @@ def test_debugging_shows_where_it_failed() -> None:
 def test_a_signal_stops_the_run_at_its_next_count(number: signal.Signals, code: int) -> None:
     before = signal.getsignal(number)
     end, log = ended(until_stopped(number))
-    assert (end.exit_code, end.report.reason, end.stuck) == (code, Reason.INTERRUPTED, False)
+    assert isinstance(end, Failed)
+    assert (end.exit_code, end.error.reason, end.stuck) == (code, Reason.INTERRUPTED, False)
     assert "Once more: exit at once" in log
     assert signal.getsignal(number) is before
 
 
 def test_a_run_that_is_complete_stays_complete_when_a_signal_comes_late() -> None:
-    def work(_: Progress) -> Report:
+    def work(_: Progress) -> str:
         os.kill(os.getpid(), signal.SIGINT)
-        return COMPLETED
+        return "complete"
 
-    end, _ = ended(work)
-    assert (end.exit_code, end.report.reason) == (0, Reason.COMPLETED)
+    assert ended(work)[0] == Done("complete")
 
 
 def test_a_run_that_does_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "GRACE", 0.05)
     released = threading.Event()
 
-    def work(_: Progress) -> Report:
+    def work(_: Progress) -> str:
         os.kill(os.getpid(), signal.SIGINT)
         released.wait(30)
-        return COMPLETED
+        return "too late"
 
-    end, _ = ended(work)
+    end = failed(work)
     released.set()
-    assert (end.exit_code, end.report.reason, end.stuck) == (130, Reason.INTERRUPTED, True)
+    assert (end.exit_code, end.error.reason, end.stuck) == (130, Reason.INTERRUPTED, True)
 
 
 def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
 
-    def work(progress: Progress) -> Report:
+    def work(progress: Progress) -> str:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         while True:

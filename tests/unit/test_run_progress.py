@@ -111,7 +111,7 @@ def test_the_bar_shows_every_stage_and_leaves_the_terminal_clean() -> None:
         progress.advance(1)
     drawn = console.file.getvalue()  # type: ignore[attr-defined]
     assert "3 rows" in drawn
-    assert "1/4 series" in drawn
+    assert "1/4" in drawn
     assert drawn.rstrip().endswith("\x1b[2K")
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from almanac_jobs import scales
-from almanac_jobs.highlights import Band, Fan
+from almanac_jobs.report import scales
+from almanac_jobs.report.highlights import Band, Fan
 
 NO_TIMES = np.empty(0, "datetime64[s]")
 

@@ -1,6 +1,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def last(group: Rows) -> float:
 
 ORACLES: dict[How, Callable[[Rows], float]] = {
     How.SUM: lambda group: math.fsum(value for _, value, _ in group),
-    How.MEAN: lambda group: math.fsum(value for _, value, _ in group) / len(group),
+    How.MEAN: lambda group: float(sum(Fraction(value) for _, value, _ in group) / len(group)),
     How.COUNT: len,
     How.MIN: lambda group: min(value for _, value, _ in group),
     How.MAX: lambda group: max(value for _, value, _ in group),
@@ -102,11 +103,19 @@ def test_parts_of_a_value_count_once() -> None:
     assert aggregator.finish()[1].tolist() == [(2**60 + 4) / 2]
 
 
+@given(st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20), st.integers(0, 22))
+def test_sums_are_divided_before_they_are_rounded(values: list[int], scale: int) -> None:
+    aggregator = Aggregator(How.SUM)
+    low, high = np.array(values) & 0xFFFF_FFFF, np.array(values) >> 32
+    aggregator.add(np.zeros(2 * len(values), np.int64), np.concatenate([low, high * 2.0**32]))
+    assert aggregator.finish(10.0**scale)[1][0] == float(Fraction(sum(values), 10**scale))
+
+
 def test_keys_can_be_made_coarser() -> None:
     aggregator = Aggregator(How.SUM)
     aggregator.add(np.array([5, 1, 2, 9]), np.array([1e100, 1.0, 2.0, 7.0]))
     aggregator.add(np.array([4]), np.array([-1e100]))
-    assert aggregator.keys().tolist() == [1, 2, 4, 5, 9]
+    assert np.unique(aggregator.keys()).tolist() == [1, 2, 4, 5, 9]
     aggregator.rekey(lambda keys: keys // 4)
     keys, values = aggregator.finish()
     assert (keys.tolist(), values.tolist()) == ([0, 1, 2], [3.0, 0.0, 7.0])

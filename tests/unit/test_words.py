@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from almanac_jobs.forecast.types import Status, fallback_status
+from almanac_jobs.report.words import count, duration, entities, meaning, measure, percent, quantity, ratio, share, span
 from almanac_jobs.scores import measures
-from almanac_jobs.words import count, duration, entities, meaning, measure, percent, quantity, ratio, share, span
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,11 @@ from functools import cache
 
 import numpy as np
 
-from almanac.api import JobError, Reason
 from almanac.api.forecast import ForecastModel
 from almanac_jobs.forecast import naive, segments
 from almanac_jobs.forecast.types import Floats, Forecast, Parameters, Ragged, SeriesBatch, Status
 from almanac_jobs.kernel.ets import EtsModel, fit_complete
 
-LONGEST_SEASON = 60
-"""Every period of a season is a parameter: beyond this, fitting is slow and seldom worth it."""
 FEWEST = 5
 """AICc of the smallest model, which has three parameters, needs so many values."""
 TIE = 0.01
@@ -64,14 +61,8 @@ def fit(batch: SeriesBatch, model: ForecastModel) -> Parameters:
     """Fit every model that a series has enough values for, and keep the one of the lowest AICc.
 
     A series that a model describes exactly is `constant`. Fewer than five values are `too_short`; a series with missing
-    values is forecast by naive instead. Raises JobError for a season that is too long, and MemoryError.
+    values is forecast by naive instead. Raises MemoryError.
     """
-    if model.season_length > LONGEST_SEASON:
-        raise JobError(
-            Reason.INVALID_SPEC,
-            f"spec.model.seasonLength: {model.season_length} is too long a season for family ets, which has a parameter"
-            f" for each of its periods: at most {LONGEST_SEASON}, or family theta or arima",
-        )
     gaps = batch.observed < batch.values.lengths
     yes, no = np.flatnonzero(~gaps), np.flatnonzero(gaps)
     complete = batch.take(yes)

@@ -68,7 +68,7 @@ def terms(model: str, form: str) -> tuple[str, ...]:
 
 
 def _module(name: str) -> _Module:
-    """The module of a family or of what `Parameters.model` names: of the same name, but that naive is seasonal naive too."""
+    """The module of a family, or of what `Parameters.model` names: its own, but that seasonal naive is in naive."""
     name = "naive" if name == Family.SEASONALNAIVE else name
     module: Any = import_module(f"almanac_jobs.forecast.{name}")
     return cast(_Module, module)

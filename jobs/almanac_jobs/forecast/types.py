@@ -42,6 +42,8 @@ class Status(StrEnum):
 
 FAILED = frozenset({Status.NOT_FINITE, Status.EMPTY})
 """Statuses of entities that have no forecast."""
+MODELLED = frozenset({Status.OK, Status.WEAKLY_IDENTIFIED, Status.OVER_DIFFERENCED, Status.CONSTANT})
+"""Statuses of entities that the job's model forecasts; something simpler forecasts the others."""
 
 
 def fallback_status(model: str) -> str:

@@ -17,4 +17,6 @@ def library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise ImportError(f"the kernel {path} cannot be loaded ({error}): build it with `python hatch_build.py`") from error
+        raise ImportError(
+            f"the kernel {path} cannot be loaded ({error}): build it with `python hatch_build.py`"
+        ) from error

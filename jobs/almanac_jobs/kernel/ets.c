@@ -34,13 +34,14 @@ static const double LOWER[BOUNDED] = {ETS_LOWER, 0, 0, 0.8}, UPPER[BOUNDED] = {1
 static const double CLOSE = 1e-7;  /* nats from the optimum */
 static const double EXACT = 1e-24; /* S/n of a series of size 1 that the model describes to the last digit */
 
-/* Of 1383 fits to real, simulated and journal-like series, searches from these missed the best of 45 starts by more than one nat in
- * four, by at most 2.4. The last one differs from the second in the season only. */
+/* Against the best of 71 starts on 105 classic, simulated and journal-like series, searches from these missed more than a nat of
+ * log-likelihood in none of 618 fits with additive errors, and in 5 of 921 with multiplicative ones, whose likelihood has more
+ * hills where values come close to zero: the last two starts are theirs alone. */
 static const ets_smoothing STARTS[] = {
-    {0.3, 0.3, 0.01, 0.9},  {0.02, 0.3, 0.01, 0.97}, {0.6, 0.9, 0.7, 0.85},
-    {0.9, 0.02, 0.01, 0.9}, {0.1, 0.9, 0.01, 0.95},  {0.02, 0.3, 0.2, 0.9},
+    {0.3, 0.3, 0.01, 0.9},  {0.02, 0.3, 0.01, 0.97}, {0.6, 0.9, 0.7, 0.85}, {0.9, 0.02, 0.01, 0.9},
+    {0.1, 0.9, 0.01, 0.95}, {0.02, 0.3, 0.2, 0.9},   {0.01, 0.3, 0.05, 0.9}, {0.03, 0.05, 0.002, 0.9},
 };
-enum { ALL_STARTS = sizeof STARTS / sizeof *STARTS };
+enum { ALL_STARTS = sizeof STARTS / sizeof *STARTS, ADDITIVE_STARTS = ALL_STARTS - 2 };
 
 typedef struct {
     ets_run run;
@@ -254,7 +255,7 @@ static void fit_series(workspace *work, ets_point **best, ets_point **here, ets_
     const ets_layout *at = work->run.at;
     *fit = (ets_fit){.objective = INFINITY};
     (*best)->f = INFINITY;
-    for (int s = 0; s < (at->season >= 0 ? ALL_STARTS : ALL_STARTS - 1); s++) {
+    for (int s = 0; s < (at->model.multiplicative ? ALL_STARTS : ADDITIVE_STARTS); s++) {
         start(work, &STARTS[s], (*here)->x);
         ending end = search(work, here, trial);
         fit->evaluations += end.evaluations;

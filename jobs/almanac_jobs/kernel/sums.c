@@ -206,13 +206,25 @@ static double nearest(int64_t terms, const double *term) {
     return high;
 }
 
-/* Rounds the expansions of n reduced entries (of SUM or MEAN) to one entry a key, in place; returns how many keys there are. */
-int64_t sums_round(int32_t how, int64_t n, int64_t *key, double *value, int64_t *extra) {
+/* The double nearest to an expansion divided by a double, but for near-ties beyond twice a double's precision. */
+static double quotient(int64_t terms, const double *term, double divisor) {
+    double high = nearest(terms, term);
+    if (divisor == 1 || !isfinite(high)) return high;
+    double rest[MOST_TERMS + 1], low = 0, first = high / divisor;
+    memcpy(rest, term, terms * sizeof *term);
+    terms = grow(rest, (int)terms, -high);
+    for (int64_t i = 0; i < terms; i++) low += rest[i];
+    return first + (fma(-first, divisor, high) + low) / divisor;
+}
+
+/* Makes the expansions of n reduced entries one value a key, in place: the sum for SUM, or the mean for MEAN, divided by `unit`.
+ * Returns how many keys there are. */
+int64_t sums_round(int32_t how, double unit, int64_t n, int64_t *key, double *value, int64_t *extra) {
     int64_t kept = 0;
     for (int64_t start = 0, end; start < n; start = end, kept++) {
         for (end = start + 1; end < n && key[end] == key[start]; end++) {}
         key[kept] = key[start];
-        value[kept] = nearest(end - start, value + start);
+        value[kept] = quotient(end - start, value + start, how == MEAN ? unit * (double)extra[start] : unit);
         if (how == MEAN) extra[kept] = extra[start];
     }
     return kept;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ctypes import c_int32, c_int64, c_void_p
+from ctypes import c_double, c_int32, c_int64, c_void_p
 from enum import IntEnum
 from typing import Any
 
@@ -61,15 +61,18 @@ class Aggregator:
         self._run.reduce()
 
     def keys(self) -> Ints:
-        """The different keys so far, sorted."""
+        """The keys so far, sorted; a key may be there several times. Good until rows are added."""
         self._combine()
-        return self._run.distinct_keys()
+        return self._run.key
 
-    def finish(self) -> tuple[Ints, Floats]:
-        """The different keys, sorted, and their aggregates. The aggregator is empty afterwards."""
+    def finish(self, unit: float = 1.0) -> tuple[Ints, Floats]:
+        """The different keys, sorted, and their aggregates. The aggregator is empty afterwards.
+
+        Sums and means are divided by `unit` before they are rounded.
+        """
         self._combine()
         run, self._run = self._run, _Entries(self._how)
-        return run.round()
+        return run.round(unit)
 
     def _combine(self) -> None:
         pending, self._pending = self._pending, []
@@ -105,12 +108,13 @@ class _Entries:
     def with_key(self, change: Callable[[Ints], Ints]) -> _Entries:
         return _Entries(self._how, change(self._key), self._value, self._extra)
 
-    def distinct_keys(self) -> Ints:
-        return self._key[np.diff(self._key, prepend=-1) > 0]
+    @property
+    def key(self) -> Ints:
+        return self._key
 
     def reduce(self) -> None:
         """Sort by key and combine equal ones."""
-        self._cut(library().sums_reduce, len(self))
+        self._cut("sums_reduce", len(self))
 
     def append(self, other: _Entries) -> None:
         """Take in `other` at the end."""
@@ -124,23 +128,21 @@ class _Entries:
         """Take in `other` in order; both are reduced."""
         before = len(self)
         self.append(other)
-        self._cut(library().sums_merge, before, len(other))
+        self._cut("sums_merge", before, len(other))
 
-    def round(self) -> tuple[Ints, Floats]:
+    def round(self, unit: float) -> tuple[Ints, Floats]:
         """The keys, and the aggregate of each."""
         if self._how in (How.SUM, How.MEAN):
-            self._cut(library().sums_round, len(self))
-        if self._value is None:
-            return self._key, np.asarray(self._extra, np.float64)
-        if self._how is How.MEAN and self._extra is not None:
-            return self._key, self._value / self._extra
-        return self._key, self._value
+            self._cut("sums_round", len(self), unit=unit)
+        return self._key, np.asarray(self._extra, np.float64) if self._value is None else self._value
 
-    def _cut(self, work: Callable[..., int], *lengths: int) -> None:
+    def _cut(self, name: str, *lengths: int, unit: float | None = None) -> None:
         """Call a function of sums.c, which returns how many entries are left."""
+        work = library()[name]
+        work.restype = c_int64
         addresses = [c_void_p(None if column is None else column.ctypes.data) for column in self._columns]
-        work.restype = c_int64  # type: ignore[attr-defined]
-        left = work(c_int32(self._how), *map(c_int64, lengths), *addresses)
+        units = () if unit is None else (c_double(unit),)
+        left = work(c_int32(self._how), *units, *map(c_int64, lengths), *addresses)
         if left < 0:
             raise MemoryError(f"no memory to sort {sum(lengths)} rows")
         self._resize(left)

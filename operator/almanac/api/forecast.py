@@ -104,8 +104,8 @@ class Source(Model):
     filter: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Rows to read, as a condition on columns: status == 'posted'. Pushed down to Parquet. Unset: all."""
     time_zone: TimeZone | None = None
-    """Time zone in which timestamps are cut into periods, e.g. Europe/Berlin. Unset: timestamps without a zone are
-    taken as they are, others in UTC."""
+    """Time zone in which timestamps are cut into periods, e.g. Europe/Berlin. Unset: that of the column. Timestamps
+    without a zone are taken as they are."""
 
 
 class ForecastModel(Model):
@@ -132,6 +132,15 @@ class ForecastModel(Model):
     )
     def _seasonal_terms_have_a_season(self) -> bool:
         return self.family is not Family.ARIMA or self.season_length > 1 or not any(self.seasonal_order)
+
+    @rule(
+        "season_length",
+        "family",
+        message="must be at most 60 with family ets, which estimates every period of a season: use arima or theta",
+        cel="self.family != 'ets' || self.seasonLength <= 60",
+    )
+    def _season_of_ets_is_short(self) -> bool:
+        return self.family is not Family.ETS or self.season_length <= 60
 
     @rule(
         "constant",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from almanac_jobs.highlights import Fan
+    from almanac_jobs.report.highlights import Band, Fan
 
 _LINE = "braille"
 _SHADES = "░▒▓"
@@ -19,7 +19,7 @@ _HISTORY, _FORECAST, _BAND = "default", "cyan+", "blue"
 
 def draw(fan: Fan, width: int, height: int, *, colour: bool) -> str:
     """The chart as lines of text, `width` letters wide; with terminal colours if asked for."""
-    from almanac_jobs import scales
+    from almanac_jobs.report import scales
 
     figure = plotext.figure
     plotext.terminal.limit(False, False)
@@ -31,7 +31,7 @@ def draw(fan: Fan, width: int, height: int, *, colour: bool) -> str:
     figure.legend(False)
     first = len(fan.past)
     ahead = np.arange(first, first + len(fan.ahead), dtype=np.float64)
-    for band, shade in zip(sorted(fan.bands, key=lambda band: -band.level), _SHADES, strict=False):
+    for band, shade in _shaded(fan):
         _fill(figure, ahead, band.lower, band.upper, shade, width)
     _line(figure, np.arange(first, dtype=np.float64), fan.history, _HISTORY)
     _line(figure, ahead, fan.mean, _FORECAST)
@@ -48,10 +48,15 @@ def draw(fan: Fan, width: int, height: int, *, colour: bool) -> str:
 def legend(fan: Fan) -> Text:
     """What the lines and shades of the chart mean."""
     text = Text.assemble(("⣀⡠⠔", _HISTORY), " history   ", ("⣀⡠⠔", "bright_cyan"), " forecast")
-    bands = sorted(fan.bands, key=lambda band: -band.level)[: len(_SHADES)]
-    for band, shade in reversed(list(zip(bands, _SHADES, strict=False))):
+    for band, shade in reversed(_shaded(fan)):
         text.append("   ").append(shade * 2, _BAND).append(f" {band.level:g} %")
     return text
+
+
+def _shaded(fan: Fan) -> list[tuple[Band, str]]:
+    """The intervals that there are, the widest first, as far as there are shades."""
+    known = [band for band in fan.bands if np.isfinite(band.upper - band.lower).any()]
+    return list(zip(sorted(known, key=lambda band: -band.level), _SHADES, strict=False))
 
 
 def _line(figure: plotext.figure, x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> None:
@@ -73,8 +78,6 @@ def _fill(
 ) -> None:
     """Shaded cells between two bounds, in every column of the chart that the forecast reaches."""
     known = np.isfinite(lower) & np.isfinite(upper)
-    if not known.any():
-        return
     columns = np.linspace(x[known][0], x[known][-1], 2 * width)
     marker = plotext.marker(shade, plotext.pixel(_BAND))
     edges = (list(np.interp(columns, x[known], bound[known])) for bound in (upper, lower))

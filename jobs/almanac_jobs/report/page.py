@@ -15,23 +15,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from almanac_jobs import charts, words
 from almanac_jobs.evaluate import Totals
-from almanac_jobs.forecast.types import FAILED, Floats, Status
-from almanac_jobs.highlights import Highlight, Highlights
-from almanac_jobs.words import count, duration, entities, meaning, percent, quantity, ratio, span
-
-LISTED = 200
-"""Entities without a model that the page lists at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An entity that its model does not forecast, and why: its status, with how many observed periods it has."""
-
-    entity: str
-    status: str
-    observations: int
+from almanac_jobs.forecast.types import FAILED, MODELLED, Floats
+from almanac_jobs.report import charts, words
+from almanac_jobs.report.highlights import LISTED, Failure, Highlight, Highlights
+from almanac_jobs.report.words import count, duration, entities, meaning, percent, quantity, ratio, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +90,13 @@ def render(data: ReportData) -> str:
         data=data,
         headline=headline(data),
         span=span(data.horizon, data.frequency),
-        failed=sum(data.statuses.get(status, 0) for status in FAILED),
+        failed=_failed(data),
         lines=list(score_lines(data.totals)) if data.totals and data.totals.evaluated else [],
         distributions=_distributions(data),
         groups=list(_groups(data.highlights)),
         levels=_levels(data.highlights),
         statuses=sorted(data.statuses.items(), key=lambda item: (-item[1], item[0])),
-        without_model=sum(n for status, n in data.statuses.items() if status not in _MODELLED),
+        without_model=_without_model(data),
         failures=data.failures[:LISTED],
     )
 
@@ -116,8 +104,10 @@ def render(data: ReportData) -> str:
 def headline(data: ReportData) -> Headline:
     """The run in one line, and what else an on-call person wants to know at once in another."""
     horizon = span(data.horizon, data.frequency)
-    failed = sum(data.statuses.get(status, 0) for status in FAILED)
-    lost = f"No forecast for {count(failed)} of {entities(data.entities)}." if failed else ""
+    failed = _failed(data)
+    modelled = data.entities - _without_model(data)
+    lost = f"{count(modelled)} of {entities(data.entities)} have a fitted model." if modelled < data.entities else ""
+    lost += f" {count(failed)} have no forecast." if failed else ""
     plain = f"Forecast of {entities(data.entities - failed)}, {horizon} ahead"
     totals = data.totals
     if totals is None:
@@ -140,6 +130,14 @@ def headline(data: ReportData) -> Headline:
     if totals.win_share > 0.5:
         return Headline("mixed", f"Beats seasonal naive on {share} of {tested}, but not on average", detail)
     return Headline("bad", f"Does not beat seasonal naive: better on {share} of {tested}", detail)
+
+
+def _failed(data: ReportData) -> int:
+    return sum(data.statuses.get(status, 0) for status in FAILED)
+
+
+def _without_model(data: ReportData) -> int:
+    return sum(number for status, number in data.statuses.items() if status not in MODELLED)
 
 
 def score_lines(totals: Totals) -> Iterator[Line]:
@@ -209,13 +207,10 @@ def _levels(highlights: Highlights) -> list[tuple[float, float]]:
     return list(zip(levels, reversed(charts.shades(len(levels))), strict=True))
 
 
-_MODELLED = frozenset({Status.OK, Status.WEAKLY_IDENTIFIED, Status.OVER_DIFFERENCED, Status.CONSTANT})
-
-
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("almanac_jobs", ""),
+        loader=PackageLoader("almanac_jobs.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -230,4 +225,4 @@ def _template() -> Template:
         "quantity": quantity,
         "ratio": ratio,
     }
-    return environment.get_template("report.html.jinja")
+    return environment.get_template("page.html.jinja")

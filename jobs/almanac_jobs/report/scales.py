@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from almanac_jobs.forecast.types import Floats
-from almanac_jobs.highlights import Fan
+from almanac_jobs.report.highlights import Fan
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from almanac_jobs.evaluate import Totals
-from almanac_jobs.highlights import Band, Fan, Highlight, Highlights
-from almanac_jobs.report_html import (
-    LISTED,
-    Failure,
+from almanac_jobs.report.highlights import LISTED, Band, Failure, Fan, Highlight, Highlights
+from almanac_jobs.report.page import (
     ReportData,
     headline,
     render,
@@ -196,7 +194,7 @@ def test_everything_is_escaped():
             "no tested entity has a history that changes",
         ),
         ({"windows": 1, "horizon": 1}, "good", "Beats", "over a window of 1 day."),
-        ({}, "good", "Beats", "No forecast for 1 of 1 100 entities."),
+        ({}, "good", "Beats", "1 094 of 1 100 entities have a fitted model. 1 have no forecast."),
     ],
 )
 def test_the_headline_says_it_at_once(changes, tone, title, detail):

@@ -1,4 +1,4 @@
-"""`spec.source.filter`: a condition on columns, parsed into an expression for Parquet's reader; nothing is evaluated.
+"""`spec.source.filter`: a condition on columns, parsed without evaluating anything. Pure.
 
     condition  = all {"or" all}
     all        = one {"and" one}
@@ -14,24 +14,17 @@ Words such as `and` may be in upper case. A column alone is a condition if it is
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
-from functools import reduce
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from almanac.api import JobError, Reason
 
 FIELD = "spec.source.filter"
 
 Value = str | bool | Decimal
-Types = Mapping[str, pa.DataType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,117 +90,7 @@ def columns(condition: Condition) -> frozenset[str]:
             return frozenset({condition.column})
 
 
-def expression(condition: Condition, types: Types, zone: str | None) -> pc.Expression:
-    """The condition over columns of these types, for pyarrow.
-
-    A time without an offset is wall clock where the column has a zone: that of `zone`, or else of the column's own.
-
-    Raises:
-        JobError: DataError if a column is compared with a value of another kind.
-    """
-    match condition:
-        case Comparison(column, sign, value):
-            return _SIGNS[sign](pc.field(column), _scalar(column, types[column], value, zone))
-        case Membership(column, values):
-            return _is_in(column, [_scalar(column, types[column], value, zone) for value in values])
-        case IsNull(column):
-            return pc.field(column).is_null()
-        case Flag(column):
-            if not pa.types.is_boolean(types[column]):
-                raise _mismatch(column, types[column], "a condition by itself", "compare it with a value")
-            return pc.field(column)
-        case Not(inner):
-            return ~expression(inner, types, zone)
-        case All(several):
-            return reduce(operator.and_, [expression(one, types, zone) for one in several])
-        case Either(several):
-            return reduce(operator.or_, [expression(one, types, zone) for one in several])
-
-
-_SIGNS: dict[str, Callable[[pc.Expression, pa.Scalar], pc.Expression]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-def _is_in(column: str, scalars: list[pa.Scalar]) -> pc.Expression:
-    kinds = {scalar.type for scalar in scalars}
-    if len(kinds) > 1:
-        return reduce(operator.or_, [pc.field(column) == scalar for scalar in scalars])
-    found = pc.field(column).isin(pa.array([scalar.as_py() for scalar in scalars], kinds.pop()))
-    # Arrow's is_in calls a null false; in SQL it is unknown, and `not in` leaves it out as well.
-    return pc.if_else(pc.field(column).is_null(), pa.scalar(None, pa.bool_()), found)
-
-
-def _scalar(column: str, kind: pa.DataType, value: Value, zone: str | None) -> pa.Scalar:
-    """`value` as what a column of type `kind` can be compared with."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if _is_text(kind):
-        if isinstance(value, str):
-            return pa.scalar(value, kind)
-        raise _mismatch(column, kind, _shown(value), "put the value between quotes")
-    if pa.types.is_boolean(kind):
-        if isinstance(value, bool):
-            return pa.scalar(value)
-        raise _mismatch(column, kind, _shown(value), "write true or false")
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        if isinstance(value, Decimal):
-            return _number(kind, value)
-        raise _mismatch(column, kind, _shown(value), "write a number without quotes")
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        if isinstance(value, str):
-            return _moment(column, kind, value, zone)
-        raise _mismatch(column, kind, _shown(value), "write it as '2024-12-31'")
-    raise JobError(Reason.DATA_ERROR, f"{FIELD}: column `{column}` is of type {kind}, which cannot be compared")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _number(kind: pa.DataType, value: Decimal) -> pa.Scalar:
-    if pa.types.is_decimal(kind):
-        try:
-            return pa.scalar(value, kind)
-        except pa.ArrowInvalid:  # finer than the column, or beyond it
-            return pa.scalar(float(value))
-    if pa.types.is_integer(kind) and value == value.to_integral_value() and -(2**63) <= value < 2**63:
-        return pa.scalar(int(value), pa.int64())
-    return pa.scalar(float(value))
-
-
-def _moment(column: str, kind: pa.DataType, value: str, zone: str | None) -> pa.Scalar:
-    try:
-        if pa.types.is_date(kind):
-            return pa.scalar(date.fromisoformat(value), kind)
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        wanted = "'2024-12-31'" if pa.types.is_date(kind) else "'2024-12-31' or '2024-12-31T23:59:59'"
-        raise _mismatch(column, kind, _shown(value), f"write it as {wanted}") from None
-    if kind.tz is None and moment.tzinfo is not None:
-        raise _mismatch(column, kind, _shown(value), "write the time without an offset, as the column has none")
-    if kind.tz is not None and moment.tzinfo is None:
-        naive = pa.scalar(moment, pa.timestamp("us"))
-        return pc.assume_timezone(naive, zone or kind.tz, ambiguous="earliest", nonexistent="latest").cast(kind)
-    return pa.scalar(moment, pa.timestamp("us", kind.tz)).cast(kind, safe=False)
-
-
-def _mismatch(column: str, kind: pa.DataType, value: str, advice: str) -> JobError:
-    return JobError(
-        Reason.DATA_ERROR, f"{FIELD}: column `{column}` is of type {kind}, which {value} does not fit: {advice}"
-    )
-
-
-def _shown(value: Value) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value).lower()
-
-
 _TOKENS = re.compile(
     r"""\s*(?:
     (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?(?![\w.]))

@@ -1,4 +1,4 @@
-"""The few entities that a report shows: the biggest, the best and the worst, each with what a chart of it needs.
+"""The few entities that a report shows: the biggest, best and worst with what a chart needs, and those without a model.
 
 Pure. Highlights of two disjoint sets of entities add up, so that each part of a run keeps only its own few.
 """
@@ -18,12 +18,23 @@ from almanac_jobs.forecast.types import Floats, Forecast, Ints, Parameters, Seri
 Times = NDArray[np.datetime64]
 
 KEPT = 4
-"""Entities of each kind that are kept."""
+"""Highlights of each kind that are kept."""
+LISTED = 200
+"""Entities without a model that a report lists at most."""
 
 
 def history_periods(season_length: int, horizon: int) -> int:
     """The periods of history before a forecast that a chart shows, and a run keeps: four seasons or three horizons."""
     return max(4 * season_length, 3 * horizon)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An entity that its model does not forecast, and why: its status, with how many observed periods it has."""
+
+    entity: str
+    status: str
+    observations: int
 
 
 @dataclass(frozen=True, slots=True)

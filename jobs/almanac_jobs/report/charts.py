@@ -17,10 +17,11 @@ import matplotlib.dates
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from almanac_jobs import scales
 from almanac_jobs.forecast.types import Floats
-from almanac_jobs.highlights import Fan, Times
+from almanac_jobs.report import scales
+from almanac_jobs.report.highlights import Fan, Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,23 @@ def fan_file(fan: Fan, title: str, extension: str) -> bytes:
     """A fan chart of its own as `png` or `svg`, with a title and a legend."""
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": "almanac", "font.size": 10}):
         figure, axes = _canvas(9.6, 4.2, bottom=0.55, top=0.62)
+        figure.set_facecolor("#ffffff")
         _draw_fan(axes, fan, LIGHT)
-        figure.text(0.62 / 9.6, 1 - 0.18 / 4.2, title, size=13, weight="bold", color=LIGHT.ink, va="top")
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, frameon=False, labelcolor=LIGHT.quiet)
+        left = axes.get_position().x0
+        figure.text(left, 1 - 0.18 / 4.2, title, size=13, weight="bold", color=LIGHT.ink, va="top")
+        drawn = axes.get_legend_handles_labels()[0]
+        lines = [one for one in drawn if isinstance(one, Line2D)]
+        handles = [*lines, *reversed([one for one in drawn if one not in lines])]
+        axes.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1, 1.0),
+            ncols=len(handles),
+            frameon=False,
+            labelcolor=LIGHT.quiet,
+            columnspacing=1.5,
+            handlelength=1.5,
+        )
         target = io.BytesIO()
         metadata = {"Date": None} if extension == "svg" else None
         figure.savefig(target, format=extension, dpi=160, metadata=metadata)

@@ -1,0 +1,210 @@
+"""What a run writes, and how it is published: all files, then report.json, then latest.json points to it.
+
+    {output}/runs/{run}/{table}/bucket=0000/part-0.parquet    forecasts, parameters, history, scores
+    {output}/runs/{run}/report.html
+    {output}/runs/{run}/report.json     last: its presence says that the run is complete; names every file
+    {output}/latest.json                the newest complete run; replaced in one step
+
+A run that fails changes nothing that was there before. Several runs may write to one output at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from almanac.api import JobError, Output, Reason, Storage
+from almanac_jobs import objects, tables
+from almanac_jobs.storage import Location, check_output, open_location
+
+FORMAT = 1
+"""Version of the layout and of the tables' columns: readers refuse what is newer than they know."""
+FIELD = "spec.output.uri"
+RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
+TABLES = ("forecasts", "parameters", "history", "scores")
+STALE = timedelta(days=7)
+"""A run that is not complete and has written nothing for so long is not going to be."""
+
+
+def table_path(table: str, bucket: int) -> str:
+    """The path of a bucket's part of a table, below the folder of the run."""
+    return f"{table}/bucket={bucket:04d}/part-0.parquet"
+
+
+class RunWriter:
+    """Writes the files of one run. Threads may write different buckets at once."""
+
+    def __init__(self, output: Output, storage: Storage | None, run: str) -> None:
+        """Nothing is written yet.
+
+        Raises:
+            JobError: InvalidSpec if `run` is there already, and what storage refuses, as far as it tells beforehand.
+        """
+        self.output = open_location(output.uri, storage, field=FIELD)
+        self.run = run
+        self.folder = self.output / RUNS / run
+        self._files: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._complete = self._abandoned = False
+        check_output(self.output)
+        if complete(self.output, run) is not None:
+            raise JobError(Reason.INVALID_SPEC, f"{FIELD}: run `{run}` is complete already: choose another run id")
+
+    def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> None:
+        """Write a bucket's part of each table; rows are sorted by entity, then time."""
+        for name, table in parts.items():
+            self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
+
+    def write_page(self, html: str) -> None:
+        """Write the page that people look at."""
+        self._write(PAGE, html.encode())
+
+    @property
+    def checksum(self) -> str:
+        """sha256 over the sums of the tables written so far, in the form of sha256sum: equal tables, equal checksum."""
+        lines = (f"{file['sha256']}  {path}\n" for path, file in sorted(self._files.items()) if path != PAGE)
+        return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+    def publish(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the run complete: write `report` with the files of the run, and point latest.json to it.
+
+        `report` has `job` and, as ISO 8601, `startTime` and `endTime`. Gives report.json as it was written.
+        """
+        files = [{"path": path, **file} for path, file in sorted(self._files.items())]
+        whole = {"formatVersion": FORMAT, "run": self.run, **report, "checksum": self.checksum, "files": files}
+        self._tidy()
+        objects.write(self.folder / REPORT, _json(whole))
+        self._complete = True
+        point(self.output, whole)
+        return whole
+
+    def abandon(self) -> None:
+        """Delete what a run that will not be complete has written, as far as storage lets us; a complete run stays."""
+        self._abandoned = True
+        if not self._complete:
+            with suppress(JobError):
+                _remove_run(self.folder)
+
+    def _tidy(self) -> None:
+        """Delete what an earlier attempt at this run has left behind and this one has not written."""
+        for info in objects.files(self.folder):
+            path = info.path.removeprefix(f"{self.folder.path}/")
+            if path not in self._files:
+                objects.remove(self.folder / path)
+
+    def _write(self, path: str, data: bytes | memoryview) -> None:
+        objects.write(self.folder / path, data)
+        with self._lock:
+            self._files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if self._abandoned:  # by another thread, meanwhile
+            with suppress(JobError):
+                objects.remove(self.folder / path)
+
+
+def point(output: Location, report: Mapping[str, Any]) -> bool:
+    """Point latest.json to the complete run of `report`, unless it names one that began later.
+
+    Gives whether it points to this run now.
+    """
+    pointer = {"formatVersion": FORMAT, "run": report["run"], "path": f"{RUNS}/{report['run']}"}
+    pointer |= {name: report[name] for name in ("startTime", "endTime", "checksum")}
+    new, moved = _json(pointer), False
+
+    def forward(old: bytes | None) -> bytes | None:
+        nonlocal moved
+        moved = _order(_parsed(old)) <= _order(pointer)
+        return new if moved and old != new else None
+
+    objects.update(output / LATEST, forward)
+    return moved
+
+
+def prune(output: Location, report: Mapping[str, Any], keep: int, now: datetime) -> None:
+    """Delete all but the newest `keep` complete runs of the job of `report`, and what is left of runs that were killed.
+
+    The run of `report`, the one that latest.json names and those of other jobs stay, and so does a run that may still
+    be under way: one that is not complete and wrote its last file less than `STALE` before `now`.
+    """
+    current = _parsed(objects.read(output / LATEST))
+    named = {report["run"], current and current.get("run")}
+    ours: list[tuple[tuple[str, str], str]] = []
+    for run in objects.folders(output / RUNS):
+        folder = output / RUNS / run
+        data = objects.read(folder / REPORT)
+        found = _parsed(data)
+        if found is not None and found.get("job") == report["job"]:
+            ours.append((_order(found), run))
+        elif data is None and _left_behind(folder, now):
+            _remove_run(folder)
+    for _, run in sorted(ours, reverse=True)[keep:]:
+        if run not in named:
+            _remove_run(output / RUNS / run)
+
+
+def complete(output: Location, run: str) -> dict[str, Any] | None:
+    """report.json of a run; None if it is not complete."""
+    return document(output / RUNS / run / REPORT)
+
+
+def latest(output: Location) -> dict[str, Any] | None:
+    """What latest.json says; None if no run is complete."""
+    return document(output / LATEST)
+
+
+def document(location: Location) -> dict[str, Any] | None:
+    """A document of Almanac's; None if there is none.
+
+    Raises:
+        JobError: DataError if it is something else, InvalidSpec if it is of a newer format.
+    """
+    data = objects.read(location)
+    found = _parsed(data)
+    if data is not None and found is None:
+        raise JobError(Reason.DATA_ERROR, f"{location.field}: {location.uri} is not a document of Almanac's")
+    if found is not None and found["formatVersion"] > FORMAT:
+        raise JobError(
+            Reason.INVALID_SPEC,
+            f"{location.field}: {location.uri} has format {found['formatVersion']}, and this version reads up to "
+            f"{FORMAT}: update almanac",
+        )
+    return found
+
+
+def _parsed(data: bytes | None) -> dict[str, Any] | None:
+    """A document, of whatever format; None if it is none of Almanac's."""
+    try:
+        found = json.loads(data or b"null")
+    except ValueError:
+        return None
+    known = isinstance(found, dict) and isinstance(found.get("formatVersion"), int)
+    return found if known else None
+
+
+def _order(report: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What sorts runs by when they began."""
+    return (str(report.get("startTime", "")), str(report.get("run", ""))) if report else ("", "")
+
+
+def _left_behind(folder: Location, now: datetime) -> bool:
+    """Whether a folder holds files of a run, nothing else, and no new ones."""
+    files = objects.files(folder)
+    names = {info.path.removeprefix(f"{folder.path}/").split("/")[0] for info in files}
+    own = all(name.startswith(".") or name in (*TABLES, PAGE) for name in names)  # dots: writes that were cut short
+    return bool(files) and own and all(info.mtime < now - STALE for info in files)
+
+
+def _remove_run(folder: Location) -> None:
+    """Delete a run: its report first, so that what is half deleted does not pass for complete."""
+    objects.remove(folder / REPORT)
+    objects.remove(folder)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

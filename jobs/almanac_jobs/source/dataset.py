@@ -1,0 +1,247 @@
+"""A Parquet data set as a job names it: its files, the types of the columns that are read, and their rows in batches.
+
+A data set is one file or a folder, whose folders may be called `column=value` (hive partitions: columns like others).
+Names that start with `_` or `.` or end with `.crc` are not data. Files may have been written at different times by
+different programs: a column that one lacks is null there, and types widen where nothing is lost (int32 and int64, a
+dictionary and its values).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from almanac.api import JobError, Reason, Source, Storage
+from almanac.api.model import nearest
+from almanac_jobs.source import filters, partitions
+from almanac_jobs.source.columns import check_roles, common_type
+from almanac_jobs.source.expressions import expression
+from almanac_jobs.storage import Location, not_found, open_location, storage_errors
+
+BATCH_ROWS = 131_072
+REMOTE_READS = 16
+"""Files of an object store that are looked at side by side: it answers slowly, but many at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A Parquet file with rows. `types` are those of the columns that the job reads, as far as the file has them."""
+
+    uri: str
+    fragment: ds.ParquetFileFragment
+    rows: int
+    types: Mapping[str, pa.DataType]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What footers say of a data set. `types` are those of the columns that the job reads, over all files."""
+
+    location: Location
+    source: Source
+    condition: filters.Condition | None
+    files: tuple[File, ...]
+    types: Mapping[str, pa.DataType]
+    bytes: int
+    """Size of all files."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files, whether they meet the filter or not."""
+        return sum(file.rows for file in self.files)
+
+
+def open_dataset(source: Source, storage: Storage | None) -> Dataset:
+    """Look at the files of a source and at their footers, not at their rows.
+
+    Raises:
+        JobError: InvalidSpec for a filter that cannot be parsed, SourceNotFound, SourceEmpty, DataError (a file is not
+            Parquet, a column is missing, types do not agree), or what storage refuses.
+    """
+    condition = filters.parse(source.filter) if source.filter else None
+    fields = dict.fromkeys(sorted(filters.columns(condition)) if condition else (), filters.FIELD)
+    fields |= {name: f"spec.source.columns.{role}" for role, name in source.columns.model_dump().items()}
+    location = open_location(source.uri, storage, field="spec.source.uri")
+    infos = _list_files(location)
+    files = [file for file in _read_footers(location, infos, source.columns.entity, frozenset(fields)) if file.rows]
+    if not files:
+        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: `{source.uri}` holds no row")
+    types = {name: _type(name, field, files) for name, field in fields.items()}
+    check_roles(source.columns, types)
+    return Dataset(location, source, condition, tuple(files), types, sum(info.size for info in infos))
+
+
+def scan(dataset: Dataset) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The rows that meet the filter, with the columns `entity`, `time` and `value`, and how many rows are gone through.
+
+    Each column is of its own file's type, entities as dictionaries where they are text. The number counts rows of the
+    data set, also those that the filter leaves out. Memory is bounded by a few row groups.
+
+    Raises:
+        JobError: DataError for a file that cannot be decoded or a filter that does not fit its column, or what storage
+            refuses.
+    """
+    alike: dict[pa.Schema, list[File]] = {}
+    for file in dataset.files:
+        alike.setdefault(_schema(dataset, file), []).append(file)
+    done = 0
+    for schema, files in alike.items():
+        yield from ((batch, done + seen) for batch, seen in _scan_alike(dataset, schema, files))
+        done += sum(file.rows for file in files)
+
+
+def _scan_alike(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Scan files whose columns have the same types."""
+    scanner = _scanner(dataset, schema, files)
+    by_path = {file.fragment.path: at for at, file in enumerate(files)}
+    before = [0, *accumulate(file.rows for file in files)]
+    at, seen = 0, 0
+    batches = scanner.scan_batches()
+    while True:
+        with _readable(dataset, schema, files[at:]):
+            tagged = next(batches, None)
+        if tagged is None:
+            return
+        now = by_path[tagged.fragment.path]
+        seen = tagged.record_batch.num_rows + (seen if now == at else 0)
+        at = now
+        yield tagged.record_batch, before[at] + min(seen, files[at].rows)
+
+
+def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> ds.Scanner:
+    columns = dataset.source.columns
+    remote = dataset.location.bucket is not None
+    condition = None
+    if dataset.condition:
+        types = dict(zip(schema.names, schema.types, strict=True))
+        condition = expression(dataset.condition, types, dataset.source.time_zone)
+    fragments = [file.fragment for file in files]
+    return ds.FileSystemDataset(fragments, schema, fragments[0].format, dataset.location.filesystem).scanner(
+        columns={role: ds.field(getattr(columns, role)) for role in ("entity", "time", "value")},
+        filter=condition,
+        batch_size=BATCH_ROWS,
+        batch_readahead=4,
+        fragment_readahead=8 if remote else 2,
+    )
+
+
+@contextmanager
+def _readable(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> Iterator[None]:
+    """Name the file that cannot be decoded: the first of `files`, in reading order, that fails again by itself."""
+    try:
+        with storage_errors(dataset.location):
+            yield
+    except (pa.ArrowException, OSError) as error:
+        culprit = next((file for file in files if not _decodes(dataset, schema, file)), files[0])
+        raise _damaged(culprit.uri, error) from error
+
+
+def _decodes(dataset: Dataset, schema: pa.Schema, file: File) -> bool:
+    try:
+        for _ in _scanner(dataset, schema, [file]).to_batches():
+            pass
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def _damaged(uri: str, error: Exception) -> JobError:
+    words = str(error).splitlines()[0].split(": ")[-1].rstrip(".")
+    return JobError(
+        Reason.DATA_ERROR, f"spec.source.uri: `{uri}` cannot be read as Parquet ({words}): write it again, or remove it"
+    )
+
+
+def _schema(dataset: Dataset, file: File) -> pa.Schema:
+    """The columns that the job reads as `file` has them; those that it lacks are null, of the type of other files."""
+    return pa.schema([(name, file.types.get(name, kind)) for name, kind in dataset.types.items()])
+
+
+def _type(name: str, field: str, files: Sequence[File]) -> pa.DataType:
+    """The type of a column over all files; `field` is the job's field that names the column."""
+    if any(name in file.types for file in files):
+        return common_type(field, name, ((file.uri, file.types[name]) for file in files if name in file.types))
+    fragment = files[0].fragment
+    names = [*fragment.physical_schema.names, *ds.get_partition_keys(fragment.partition_expression)]
+    if name in names:
+        return pa.null()
+    meant = nearest(name, names)
+    shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+    raise JobError(
+        Reason.DATA_ERROR,
+        f"{field}: there is no column `{name}` in `{files[0].uri}`: it has {shown}"
+        + (f": did you mean `{meant}`?" if meant else ""),
+    )
+
+
+def _list_files(location: Location) -> list[pafs.FileInfo]:
+    filesystem = location.filesystem
+    with storage_errors(location):
+        info = filesystem.get_file_info(location.path)
+        if info.type == pafs.FileType.NotFound:
+            raise not_found(location)
+        if info.type == pafs.FileType.File:
+            return [info]
+        found = filesystem.get_file_info(pafs.FileSelector(location.path, recursive=True))
+    if any(_below(location, one).split("/")[0] == "_delta_log" for one in found):
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"{location.field}: `{location.uri}` is a Delta table, whose folder holds rows of older versions too: "
+            "write its current rows to a folder of Parquet files, and name that",
+        )
+    files = [one for one in found if one.type == pafs.FileType.File and not _is_hidden(_below(location, one))]
+    if not files:
+        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: the folder `{location.uri}` holds no Parquet file")
+    return sorted(files, key=lambda one: one.path)
+
+
+def _below(location: Location, info: pafs.FileInfo) -> str:
+    """A file's path below the location; empty if it is the location itself."""
+    return str(info.path).removeprefix(location.path).lstrip("/")
+
+
+def _is_hidden(path: str) -> bool:
+    names = path.split("/")
+    return names[-1].endswith(".crc") or any(name.startswith((".", "_")) and "=" not in name for name in names)
+
+
+def _read_footers(
+    location: Location, infos: Sequence[pafs.FileInfo], entity: str, needed: frozenset[str]
+) -> list[File]:
+    paths = [_below(location, info) for info in infos]
+    hive = partitions.values_of(paths, exact=entity)
+    layout = ds.ParquetFileFormat(
+        # Old timestamps, of 96 bits, reach further than Arrow's nanoseconds, which would wrap around.
+        ds.ParquetReadOptions(dictionary_columns=[entity], coerce_int96_timestamp_unit="us"),
+        ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True),
+    )
+
+    def read(info: pafs.FileInfo, path: str, values: partitions.Values) -> File:
+        uri = (location / path).uri if path else location.uri
+        fragment = layout.make_fragment(info.path, location.filesystem, partitions.expression(values))
+        try:
+            with storage_errors(location):
+                rows, schema = fragment.metadata.num_rows, fragment.physical_schema
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(uri, error) from error
+        inside = set(schema.names)
+        if inside & set(values):  # what the rows say counts more than the folder's name
+            values = {name: value for name, value in values.items() if name not in inside}
+            fragment = layout.make_fragment(info.path, location.filesystem, partitions.expression(values))
+        twice = [name for name in sorted(needed & inside) if len(schema.get_all_field_indices(name)) > 1]
+        if twice:
+            raise JobError(Reason.DATA_ERROR, f"spec.source.uri: `{uri}` has two columns `{twice[0]}`")
+        types = {name: value.type for name, value in values.items()}
+        types |= {name: schema.field(name).type for name in needed & inside}
+        known = {name: kind for name, kind in types.items() if name in needed and not pa.types.is_null(kind)}
+        return File(uri, fragment, rows, known)
+
+    with ThreadPoolExecutor(REMOTE_READS if location.bucket else 2) as pool:
+        return list(pool.map(read, infos, paths, hive))

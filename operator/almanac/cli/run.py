@@ -1,0 +1,206 @@
+"""`almanac run`: carry out a job in this process, show how far it is, and sum it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+import yaml
+from rich.console import Console
+
+from almanac.api import Engine, ForecastJob, JobError, Reason, Report
+from almanac.cli import summary
+from almanac.documents import load_documents
+
+if TYPE_CHECKING:
+    from almanac_jobs.progress import Progress
+
+EPILOG = """\b
+Examples:
+  almanac run -f job.yaml                                     run it, watch it, read the summary
+  almanac run -f job.yaml --sample                            train one entity, write nothing
+  almanac run -f job.yaml --dry-run                           check the job, its source and memory only
+  almanac run -f job.yaml --set spec.horizon=14               with another horizon
+  almanac run -f job.yaml --output json | jq .result.scores   for programs: the report on stdout
+  kustomize build . | almanac run -f -                        a job from standard input
+"""
+RUN_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+Value = TypeVar("Value")
+
+
+@click.command(epilog=EPILOG)
+@click.option("-f", "--filename", "path", required=True, metavar="FILE", help="File with the job, or - for stdin.")
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field first: spec.horizon=14.")
+@click.option("--sample", is_flag=True, help="Train one entity only, on 30 of its periods, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check the job, its source and memory only, and write nothing.")
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json", "yaml"]),
+    default="text",
+    show_default=True,
+    help="A summary, or the report of the run, on stdout.",
+)
+@click.option("--run-id", metavar="ID", help="Name of the run's folder.  [default: from time and chance]")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("--debug", is_flag=True, envvar="ALMANAC_DEBUG", help="Show the traceback of a failure.")
+def run(
+    path: str,
+    overrides: tuple[str, ...],
+    sample: bool,
+    dry_run: bool,
+    output: str,
+    run_id: str | None,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Run a job on this machine, as a cluster would.
+
+    Results go to a folder of their own, {output.uri}/runs/{run id}, and {output.uri}/latest.json points to them once
+    they are complete. A run that fails, or is stopped with Ctrl-C, changes nothing that was there before.
+    """
+    if sample and dry_run:
+        raise click.UsageError("--sample and --dry-run exclude each other")
+    if (sample or dry_run) and output != "text":
+        raise click.UsageError(f"--output {output} is the report of a whole run: leave out --sample and --dry-run")
+    if run_id is not None and not RUN_ID.fullmatch(run_id):
+        raise click.BadParameter("lower-case letters, digits and - only, at most 63", param_hint="--run-id")
+    now = datetime.now(UTC)
+    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug)
+    try:
+        job = load(path, overrides)
+        check_installed()
+    except JobError as error:
+        shell.fail(error)
+        sys.exit(error.exit_code)
+    if sample:
+        shell.sample(job)
+    elif dry_run:
+        shell.look(job)
+    else:
+        shell.run(job)
+
+
+def new_run_id(now: datetime, token: str) -> str:
+    """The id of a run that begins `now`: `20261121-021500-3f9a2c`, UTC, so that ids sort as runs began."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{token}"
+
+
+def load(path: str, overrides: tuple[str, ...] = ()) -> ForecastJob:
+    """The one job of a file, with `overrides` applied.
+
+    Raises:
+        JobError: with every problem of the job, or if there is none, or more than one.
+    """
+    jobs = [document for document in load_documents([path]) if not document.foreign]
+    if len(jobs) != 1:
+        lines = ", ".join(f"{document.name or '?'} (line {document.line})" for document in jobs)
+        found = f"{len(jobs)} jobs, and a run is of one: {lines}" if jobs else "no job of Almanac's"
+        raise JobError(Reason.INVALID_SPEC, f"{path}: holds {found}")
+    job = jobs[0].override(overrides).parse()
+    if not isinstance(job, ForecastJob):
+        raise JobError(Reason.INVALID_SPEC, f"{path}: jobs of kind {job.kind} cannot be run")
+    return job
+
+
+def check_installed() -> None:
+    """Refuse to run where what a run needs is not there: a library, or the compiled kernel."""
+    try:
+        import almanac_jobs.run  # noqa: F401
+        from almanac_jobs.kernel import library
+
+        library()
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("almanac"):
+            raise
+        missing = f"almanac run needs {error.name}, which is not installed: pip install 'almanac[local]'"
+        raise JobError(Reason.NOT_INSTALLED, missing) from error
+    except ImportError as error:
+        raise JobError(Reason.NOT_INSTALLED, str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """How a run meets its caller: the result goes to stdout in the form of `output`, everything else to stderr."""
+
+    run_id: str
+    started: datetime
+    output: str
+    quiet: bool
+    debug: bool
+
+    def run(self, job: ForecastJob) -> None:
+        from almanac_jobs import run
+
+        manifest = yaml.safe_dump(job.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
+        outcome = self._launch(
+            lambda progress: run.run(
+                job, run_id=self.run_id, clock=lambda: datetime.now(UTC), progress=progress, manifest=manifest
+            )
+        )
+        if outcome.report.message:
+            click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {outcome.report.message}", err=True)
+        if self.output == "text":
+            summary.show_outcome(job, outcome, Console(highlight=False))
+        else:
+            self._tell(outcome.report)
+
+    def sample(self, job: ForecastJob) -> None:
+        from almanac_jobs import run
+
+        summary.show_sample(job, self._launch(lambda progress: run.sample(job, progress)), Console(highlight=False))
+
+    def look(self, job: ForecastJob) -> None:
+        from almanac_jobs import run
+
+        summary.show_look(job, self._launch(lambda progress: run.look(job)), Console(highlight=False))
+
+    def fail(self, error: JobError) -> None:
+        """Say what is wrong."""
+        for message in error.message.splitlines():
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+        report = Report.failure(self.run_id, Engine.LOCAL, error)
+        self._tell(report.model_copy(update={"start_time": self.started, "end_time": datetime.now(UTC)}))
+
+    def _launch(self, work: Callable[[Progress], Value]) -> Value:
+        """The value of work that may fail or be stopped by a signal, which ends the process."""
+        from almanac_jobs.launch import Done, launch
+        from almanac_jobs.progress import Progress
+        from almanac_jobs.resources import memory_guard, memory_limit
+
+        progress = Progress(guard=memory_guard(memory_limit()))
+        with self._display(progress):
+            ended = launch(lambda: work(progress), progress, sys.stderr, debug=self.debug)
+        if isinstance(ended, Done):
+            return ended.value
+        self.fail(ended.error)
+        if ended.stuck:
+            sys.stdout.flush()
+            os._exit(ended.exit_code)
+        sys.exit(ended.exit_code)
+
+    def _display(self, progress: Progress) -> AbstractContextManager[None]:
+        from almanac_jobs.progress import bar, lines
+
+        console = Console(stderr=True)
+        if self.quiet:
+            return nullcontext()
+        if console.is_terminal and not console.is_dumb_terminal:
+            return bar(progress, console)
+        return lines(progress, sys.stderr)
+
+    def _tell(self, report: Report) -> None:
+        """The report, for programs."""
+        if self.output == "json":
+            click.echo(report.to_json())
+        elif self.output == "yaml":
+            click.echo(yaml.safe_dump(json.loads(report.to_json()), sort_keys=False, allow_unicode=True), nl=False)

@@ -1,0 +1,63 @@
+"""What a driver says of its progress over HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from almanac_jobs.endpoint import serve
+from almanac_jobs.progress import Progress
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.fixture
+def ticks() -> Iterator[float]:
+    return iter(float(second) for second in range(1000))
+
+
+def test_progress_is_the_current_stage(ticks: Iterator[float]) -> None:
+    progress = Progress(clock=lambda: next(ticks))
+    with serve(progress, 0, "127.0.0.1") as port:
+        nothing = json.loads(get(port, "/progress"))
+        assert (nothing["stage"], nothing["done"], nothing["total"]) == ("", 0, None)
+        progress.start("fit", 200, "series")
+        progress.advance(50)
+        said = json.loads(get(port, "/progress"))
+    assert (said["stage"], said["done"], said["total"], said["unit"]) == ("fit", 50, 200, "series")
+    assert said["secondsLeft"] > 0
+
+
+def test_metrics_have_every_stage(ticks: Iterator[float]) -> None:
+    progress = Progress(clock=lambda: next(ticks))
+    progress.start("read", None, "rows")
+    progress.advance(7)
+    progress.start("fit", 3, "series")
+    with serve(progress, 0, "127.0.0.1") as port:
+        text = get(port, "/metrics")
+    assert 'almanac_run_stage_units{stage="read"} 7\n' in text
+    assert 'almanac_run_stage_expected_units{stage="fit"} 3\n' in text
+    assert 'almanac_run_stage_expected_units{stage="read"}' not in text
+
+
+def test_other_paths_are_not_found() -> None:
+    with serve(Progress(), 0, "127.0.0.1") as port:
+        assert get(port, "/healthz") == "ok\n"
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            get(port, "/etc/passwd")
+    assert missing.value.code == 404
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = serve(Progress(), other.getsockname()[1], "127.0.0.1")
+        with pytest.raises(OSError, match="in use"), taken:
+            pass

@@ -1,8 +1,8 @@
 """The operator against an API server: 1000 jobs at once, 1000 transitions, and rest: python -m benchmarks.operating
 
 Needs KUBECONFIG: an API server with the Job controller and the CustomResourceDefinitions, and no nodes, so that the
-kubelet can be played. Everything happens in a namespace of its own, deleted at the end. The server, etcd and the controllers
-share this machine with the operator, and with this program.
+kubelet can be played. Everything happens in a namespace of its own, deleted at the end. The server, etcd and the
+controllers share this machine with the operator, and with this program.
 
 Latency is from the answer to a job's creation to the moment that a watch shows its driver. Requests are those of the
 operator, without watches and the Lease; they are its own count. The last line is JSON.

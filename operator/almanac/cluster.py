@@ -102,7 +102,7 @@ class Cluster:
         """A session that reaches this API and proves who we are with every request. The caller closes it."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True),
-            headers={"User-Agent": "almanac", **self.access.headers},
+            headers={"User-Agent": "almanac"},
             middlewares=(self._authorized,),
             response_class=response_class,
         )
@@ -110,9 +110,12 @@ class Cluster:
     async def _authorized(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Sends the token, once more with a new one where the API does not take it; and counts."""
+        """Says who we are, to the API alone; once more with a new token where the old one is not taken. And counts."""
+        if not str(request.url).startswith(f"{self.access.server}/"):
+            return await handler(request)
         token = self.access.token
-        if token is None or not str(request.url).startswith(self.access.server):
+        request.headers.update(self.access.headers)
+        if token is None:
             response = await handler(request)
         else:
             request.headers["Authorization"] = f"Bearer {await self._token()}"

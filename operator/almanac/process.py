@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 WORKERS = 12
 """Jobs that are looked at side by side."""
 SETTLE = 0.25
-"""Seconds after which a change of a driver or a pod is looked at: they come in bursts, and jobs that wait come first."""
+"""Seconds after which a change of a driver or a pod is looked at: they come in bursts, and new jobs come first."""
 RESYNC = 600.0
 """Seconds between two comparisons of the store with the cluster: what no watch has told is found then."""
 STUCK = 300.0

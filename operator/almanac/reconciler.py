@@ -242,7 +242,7 @@ class Reconciler:
 
 def _progress(said: dict[str, Any] | None) -> Progress | None:
     """Progress as a driver says it; None for anything else."""
-    if said is None or not isinstance(said.get("stage"), str):
+    if said is None or not isinstance(said.get("stage"), str) or not said["stage"]:
         return None
     done, total = said.get("done"), said.get("total")
     if type(done) is not int or done < 0:

@@ -85,7 +85,7 @@ def test_nothing_is_done_until_the_queue_is_open_and_after_it_is_shut() -> None:
 
 
 def test_a_failure_is_tried_again_and_what_work_returns_says_when_next() -> None:
-    results: list[float | None | Exception] = [ValueError("no"), 0.0, None]
+    results: list[float | Exception | None] = [ValueError("no"), 0.0, None]
     done: list[str] = []
 
     async def work(key: str) -> float | None:

@@ -69,7 +69,7 @@ def test_what_is_no_answer_of_an_api_server_is_an_error_too() -> None:
 
     with pytest.raises(ApiError, match="bad gateway"):
         ask(gateway, lambda cluster: cluster.get(CONFIG_MAPS, "default", "a"))
-    with pytest.raises(ApiError, match="GET .*configmaps/a: "):
+    with pytest.raises(ApiError, match=r"GET .*configmaps/a: "):
         ask(nonsense, lambda cluster: cluster.get(CONFIG_MAPS, "default", "a"))
 
 

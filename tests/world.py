@@ -158,11 +158,11 @@ class World:
 
     # What the operator does.
 
-    def reconcile(self, crash_after: int | None = None, act_first: bool = True) -> datetime | None:
+    def reconcile(self, crash_after: int | None = None) -> datetime | None:
         """Let the operator look until it has nothing to do. It dies after some number of requests, if one is given."""
         limit = None if crash_after is None else self.writes + crash_after
         for _ in range(20):
-            decision = self._round(limit, act_first)
+            decision = self._round(limit)
             if decision.requeue is None or decision.requeue > self.now:
                 return decision.requeue
         raise AssertionError(f"the operator does not come to rest: {decision}")
@@ -183,7 +183,7 @@ class World:
             return lifecycle.refuse(self.job, read, self.status, self.now)
         return lifecycle.decide(read, self.status, seen, self.now, self.engines)
 
-    def _round(self, limit: int | None, act_first: bool) -> Decision:
+    def _round(self, limit: int | None) -> Decision:
         seen = observe([*self.drivers.values(), *self.pods.values()])
         decision = self.decide(seen)
         if decision.look:
@@ -201,7 +201,7 @@ class World:
         steps: list[Callable[[], None]] = [lambda one=one: self._act(one) for one in decision.actions]  # type: ignore[misc]
         patch = status_patch(self.job, decision.status)
         if patch:
-            steps.insert(len(steps) if act_first else 0, lambda: self._write(patch))
+            steps.append(lambda: self._write(patch))
         for step in steps:
             if limit is not None and self.writes >= limit:
                 raise Crash

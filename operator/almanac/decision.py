@@ -55,7 +55,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do now. Where `look` or `ask` is set, more must be known first: learn it, and decide again."""
+    """What to do now: the actions in their order, then the status.
+
+    Where `look` or `ask` is set, more must be known first: learn it, and decide again.
+    """
 
     status: JobStatus
     actions: tuple[Action, ...] = ()

@@ -1,7 +1,7 @@
 """The life of a job as one pure function: what it should be, what is there and what time it is say what to do next.
 
-A reconcile asks `decide`, carries out the actions, writes the status, and asks again when the decision says so. It may
-die between any two of these: what must be on record before it is done (that there is a run before its driver is
+A reconcile asks `decide`, carries out the actions, then writes the status, and asks again when the decision says so. It
+may die between any two of these: what must be on record before it is done (that there is a run before its driver is
 created, how a run ended before its driver is deleted) takes two decisions, of which the first only writes.
 """
 
@@ -138,10 +138,12 @@ def _start(case: _Case, trigger: Trigger) -> _Verdict:
         return _Verdict(Phase.PENDING, "Replacing", message, actions=active)
     run = runs.claimed(case.job, case.run, case.seen, trigger, case.now)
     changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **_NO_PROGRESS}
+    rest: tuple[Action, ...] = ()
     if case.run is not None and case.run.end_time is None:
         past = runs.over(case.run, Phase.FAILED, "Replaced", _second(case.now))
         changes["history"] = runs.remembered(case.before.history, past)
-    return _Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, requeue=case.now)
+        rest = (Delete(case.run.driver),)
+    return _Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, rest, requeue=case.now)
 
 
 def _first_engine(job: Job) -> Engine:
@@ -309,14 +311,15 @@ def _succeeded(case: _Case, run: Run, how: Ending, end: datetime) -> _Verdict:
 
 
 def _over(case: _Case, run: Run, reason: str, message: str, end: datetime | None = None) -> _Verdict:
-    """The run has failed. What it leaves behind is deleted once that is on record."""
+    """The run has failed. Its driver, if it has one, is deleted once that is on record; without one, the rest is."""
     end = end or _second(case.now)
+    rest = () if case.driver else (Delete(run.driver),)
     past = runs.over(run, Phase.FAILED, reason, end)
     changes = {
         "run": run.model_copy(update={"end_time": end}),
         "history": runs.remembered(case.before.history, past),
     }
-    return _Verdict(Phase.FAILED, reason, message, changes, requeue=case.now)
+    return _Verdict(Phase.FAILED, reason, message, changes, rest, requeue=case.now)
 
 
 _NO_PROGRESS: dict[str, Any] = {"progress": "", "stage": "", "done": None, "total": None}

@@ -205,6 +205,7 @@ class TestTheTable:
         world.settle()
         assert world.told == (Phase.FAILED, "DriverLost")
         assert len(world.created) == 2
+        assert not world.config_maps
 
     def test_a_driver_that_is_gone_before_it_ran(self) -> None:
         world = submitted()
@@ -477,6 +478,13 @@ class TestTroubles:
         assert world.told == (Phase.FAILED, "StartDeadlineExceeded")
         assert not world.drivers
 
+    def test_time_without_a_pod_counts(self) -> None:
+        world = submitted(startDeadlineSeconds=60)
+        world.driver["status"]["startTime"] = raw.time(world.now)
+        world.wait(seconds=50)
+        world.pod(**raw.waiting("ContainerCreating"))
+        assert world.reconcile() == goldens.START + timedelta(seconds=60)
+
     def test_a_retry(self) -> None:
         world = running(startDeadlineSeconds=60)
         world.wait(hours=1)
@@ -527,6 +535,7 @@ class TestTroubles:
         world = running()
         world.succeed()
         world.pods.clear()
+        assert world.decide(observe([*world.drivers.values()])).look, "the pod may only be late"
         world.settle()
         assert world.told == (Phase.SUCCEEDED, "Completed")
         assert world.status.result is None
@@ -602,6 +611,14 @@ class TestTheEnd:
             del world.job["status"]["run"]
         world.settle()
         assert world.status.run == before
+        assert world.told == (Phase.RUNNING, "Running")
+        assert len(world.created) == 1
+
+    def test_a_driver_that_does_not_tell_its_nonce_is_no_reason_to_restart(self) -> None:
+        world = running(restartNonce=3)
+        del world.job["status"]
+        del world.driver["metadata"]["annotations"][names.RESTART_NONCE]
+        world.settle()
         assert world.told == (Phase.RUNNING, "Running")
         assert len(world.created) == 1
 

@@ -104,6 +104,12 @@ def test_tick(remembered: str | None, now: str, due: str | None, following: str)
     assert found == Tick(at(due) if due else None, at(following))
 
 
+def test_what_was_due_in_an_hour_that_clocks_repeat() -> None:
+    """At 02:10 for the second time, 02:30 is in the past."""
+    found = tick(Schedule("30 2 * * *", "Europe/Berlin"), at("2026-10-25T00:30"), at("2026-10-25T01:10"))
+    assert found == Tick(at("2026-10-25T00:30"), at("2026-10-26T01:30"))
+
+
 def test_without_a_schedule_nothing_is_due() -> None:
     assert tick(None, NOW, NOW) == Tick(None, None)
 

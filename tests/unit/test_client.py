@@ -195,6 +195,11 @@ def test_an_old_status_says_nothing_of_a_new_spec(api: Server, client: Client) -
         ),
         (refusal(403, "Forbidden", "admission webhook says no"), AccessDeniedError, "admission webhook says no"),
         (refusal(500, "InternalError", "etcd is full"), UnreachableError, "answers 500: etcd is full"),
+        (
+            refusal(500, "", "failed to create typed patch object (...): .spec.horizonn: field not declared in schema"),
+            RejectedError,
+            ".spec.horizonn: field not declared in schema",
+        ),
         (refusal(429, "TooManyRequests", "later"), UnreachableError, "answers 429: later"),
         ((502, b""), UnreachableError, "answers 502: it may not be a Kubernetes API"),
     ],

@@ -39,6 +39,9 @@ ANSWER_SECONDS = 30
 ATTEMPTS = 4
 """How often a request is sent that the server is too busy for."""
 
+_UNDECLARED = "field not declared in schema"
+"""Server-side apply of a field that the cluster's definition of the kind does not have is a 500."""
+
 _ANSWER = aiohttp.ClientTimeout(total=ANSWER_SECONDS, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
 
 
@@ -190,7 +193,7 @@ def _error(code: int, text: str, server: str) -> ClientError:
         return ConflictError(message or _short(text))
     if code == 410 or (told and status.get("reason") == "Expired"):
         return ExpiredError(message)
-    if code in (400, 413, 422):
+    if code in (400, 413, 422) or _UNDECLARED in message:
         return RejectedError(_causes(message, details) or _short(text))
     return UnreachableError(f"{server} answers {code}: {message or _short(text) or 'it may not be a Kubernetes API'}")
 

@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from almanac import runs, troubles
-from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
+from almanac.api import Engine, ExitCode, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.conditions import ready, standing, transition
 from almanac.decision import Action, Ask, Create, Decision, Delete, Event, Suspend
 from almanac.endings import Ending, ending
+from almanac.manifests import NEVER_RETRIED
 from almanac.observed import Driver, Observed, Pod, Progress
 from almanac.runs import Due
 from almanac.troubles import Trouble
@@ -218,6 +219,8 @@ def _waiting(case: _Case, run: Run, driver: Driver, pods: tuple[Pod, ...]) -> _V
     tried = [pod.exit for pod in pods if pod.exit]
     fresh = next((pod for pod in reversed(pods) if pod.waiting), None)
     if tried and not fresh:
+        if tried[-1].code in _LAST or len(tried) > case.job.spec.backoff_limit:  # the Job controller has yet to say so
+            return _Verdict(Phase.RUNNING, "Running", f"run {run.id} is running")
         said = f"{tried[-1].reason}: {tried[-1].message}"
         message = f"attempt {len(tried)} failed, Kubernetes tries again ({said})"
         return _Verdict(Phase.PENDING, "Retrying", message, warning=True)
@@ -253,6 +256,9 @@ def _silent(
         return _Verdict(Phase.PENDING, said.reason, said.message, requeue=again, ask=ask)
     return _Verdict(Phase.PENDING, "Starting", f"run {run.id} is starting", requeue=again, ask=ask)
 
+
+_LAST = (ExitCode.DONE, *NEVER_RETRIED)
+"""Exit codes after which there is no other attempt."""
 
 _FRESH = ("Submitted", "Recreated", "Resumed", "Escalated")
 

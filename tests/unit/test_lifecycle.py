@@ -485,6 +485,14 @@ class TestTroubles:
         world.pod(**raw.waiting("ContainerCreating"))
         assert world.reconcile() == goldens.START + timedelta(seconds=60)
 
+    def test_a_pod_that_is_over_while_the_job_controller_has_yet_to_say_so(self) -> None:
+        for code in (0, 65):
+            world = running()
+            (pod,) = world.pods.values()
+            pod["status"] = raw.terminated(code, at=world.now)
+            world.reconcile()
+            assert world.told == (Phase.RUNNING, "Running")
+
     def test_a_retry(self) -> None:
         world = running(startDeadlineSeconds=60)
         world.wait(hours=1)

@@ -1,10 +1,7 @@
-"""The client against a Kubernetes API: the embedded one, or unchanged the real one that KUBECONFIG names."""
+"""The client against a Kubernetes API, embedded and real."""
 
-import asyncio
 import json
-import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,82 +20,41 @@ from almanac.client import (
     NotFoundError,
     NotInstalledError,
     RejectedError,
+    UnreachableError,
+    aio,
 )
-from almanac.cluster import JOBS, PODS, ApiError, Cluster, Resource
 from almanac.kubeconfig import Access
 from almanac.render import defaulted, render
-from kube.access import Access as RealAccess
+from kube.cluster import Cluster
 from kube.rest import Embedded
 from kube.server import Server
-from kube.upstream import Upstream
 from manifests import document
 
-DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
-NAMESPACES = Resource("", "v1", "namespaces", "Namespace")
 RUN = "20261121-021500-3f9a2c"
 
-Do = Callable[..., Any]
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    path = os.environ.get("KUBECONFIG")
-    with Server(Upstream(RealAccess.from_kubeconfig(Path(path))) if path else Embedded()) as made:
+@pytest.fixture
+def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(aio, "RETRY_SECONDS", 0.05)
+    with Client(access=Access(cluster.url, cluster.namespace)) as made:
         yield made
 
 
 @pytest.fixture
-def do(server: Server) -> Do:
-    """Call a method of `Cluster` and wait for it."""
-
-    def call(method: str, *arguments: Any) -> Any:
-        async def work() -> Any:
-            async with Cluster(Access(server.url)) as cluster:
-                return await getattr(cluster, method)(*arguments)
-
-        return asyncio.run(work())
-
-    return call
-
-
-@pytest.fixture
-def namespace(do: Do) -> Iterator[str]:
-    """A namespace of its own, in a cluster that knows the kinds."""
-    for kind in crd.RESOURCES:
-        try:
-            do("post", DEFINITIONS, None, crd.definition(kind))
-        except ApiError as error:
-            if not error.conflict:
-                raise
-    name = f"client-{uuid.uuid4().hex[:8]}"
-    do("post", NAMESPACES, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    do("delete", NAMESPACES, None, name)
-
-
-@pytest.fixture
-def client(server: Server, namespace: str) -> Iterator[Client]:
-    with Client(access=Access(server.url, namespace)) as made:
-        yield made
-        for record in made.list():
-            made.cancel(record.name, delete=True)
-
-
-@pytest.fixture
-def says(do: Do, namespace: str) -> Callable[..., None]:
+def says(cluster: Cluster) -> Callable[..., None]:
     """Write a status, as the operator would."""
 
     def write(record: JobRecord, phase: str, reason: str, **more: Any) -> None:
         ready = {"type": "Ready", "status": "False", "reason": reason, "message": "so it is"}
         status = {"observedGeneration": record.generation, "phase": phase, "conditions": [ready], **more}
-        do("patch", JOBS["ForecastJob"], namespace, record.name, {"status": status}, "status")
+        cluster.client.patch("forecastjobs", record.name, {"status": status}, sub="status")
 
     return write
 
 
-def test_submit_says_what_it_did(client: Client, namespace: str) -> None:
+def test_submit_says_what_it_did(client: Client, cluster: Cluster) -> None:
     first = client.submit(document())
-    assert (first.change, first.record.namespace) == ("created", namespace)
+    assert (first.change, first.record.namespace) == ("created", cluster.namespace)
     assert client.submit(document()).change == "unchanged"
     assert client.submit(document(horizon=3), dry_run=True).change == "configured"
     assert client.status("ledger").spec["horizon"] == 30
@@ -169,25 +125,26 @@ def test_watch_ends_with_its_job(client: Client) -> None:
         list(watch)
 
 
-def test_list(client: Client, namespace: str) -> None:
+def test_list(client: Client, cluster: Cluster) -> None:
     for name, team in (("b", "finance"), ("a", "sales"), ("c", "finance")):
         client.submit({**document(), "metadata": {"name": name, "labels": {"team": team}}})
     assert [record.name for record in client.list()] == ["a", "b", "c"]
     assert [record.name for record in client.list(selector="team=finance")] == ["b", "c"]
-    assert {"a", "b", "c"} <= {one.name for one in client.list(all_namespaces=True) if one.namespace == namespace}
+    assert {"a", "b", "c"} <= {
+        one.name for one in client.list(all_namespaces=True) if one.namespace == cluster.namespace
+    }
 
 
-def test_logs(client: Client, server: Server, do: Do, says: Callable[..., None], namespace: str) -> None:
+def test_logs(client: Client, cluster: Cluster, says: Callable[..., None]) -> None:
     record = client.submit(document()).record
     says(record, "Running", "Running", run={"id": RUN})
     labels = {**dict(one.split("=") for one in names.job_selector(record.uid).split(",")), names.RUN: RUN}
-    container = {"name": names.CONTAINER, "image": "almanac"}
-    pod = {"metadata": {"name": "driver", "labels": labels}, "spec": {"containers": [container]}}
-    do("post", PODS, namespace, {"apiVersion": "v1", "kind": "Pod", **pod})
+    spec = {"schedulerName": "nobody", "containers": [{"name": names.CONTAINER, "image": "almanac"}]}
+    cluster.client.create("pods", {"metadata": {"name": "driver", "labels": labels}, "spec": spec})
     state = {"name": names.CONTAINER, "image": "almanac", "imageID": "", "ready": True, "restartCount": 0}
     running = {"phase": "Running", "containerStatuses": [{**state, "state": {"running": {}}}]}
-    do("patch", PODS, namespace, "driver", {"status": running}, "status")
-    server.call(server.logs.write, namespace, "driver", "read\nfit\n", True)
+    cluster.client.patch("pods", "driver", {"status": running}, sub="status")
+    cluster.server.call(cluster.server.logs.write, cluster.namespace, "driver", "read\nfit\n", True)
     assert list(client.logs("ledger")) == ["read", "fit"]
     assert list(client.logs("ledger", tail=1)) == ["fit"]
     threading.Timer(0.3, says, (record, "Succeeded", "Completed")).start()
@@ -204,28 +161,51 @@ def test_render_fills_in_what_the_cluster_would(client: Client) -> None:
         assert defaulted(job["spec"], schema) == client.submit(job, dry_run=True).record.spec
 
 
-def test_what_is_rendered_can_be_created(do: Do, client: Client, namespace: str) -> None:
+def test_what_is_rendered_can_be_created(client: Client, cluster: Cluster) -> None:
     record = client.submit(document(suspend=True)).record
-    for manifest in render(document(), namespace=namespace, uid=record.uid):
-        assert do("create", manifest)["metadata"]["labels"] == manifest["metadata"]["labels"]
+    config_map, driver = render(document(), namespace=cluster.namespace, uid=record.uid)
+    for plural, manifest in (("configmaps", config_map), ("jobs", driver)):
+        assert cluster.client.create(plural, manifest)["metadata"]["labels"] == manifest["metadata"]["labels"]
 
 
-def test_the_command_line(server: Server, client: Client, namespace: str, tmp_path: Path) -> None:
+def test_the_command_line(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(document()))
-    config = {"current-context": "here", "contexts": [{"name": "here", "context": {"cluster": "here"}}]}
-    config["clusters"] = [{"name": "here", "cluster": {"server": server.url}}]  # type: ignore[list-item]
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
 
     def run(*arguments: str) -> str:
-        where = ("-n", namespace, "--kubeconfig", str(tmp_path / "kubeconfig"))
-        result = CliRunner().invoke(main, [*arguments, *where])
+        result = CliRunner().invoke(main, [*arguments, "--kubeconfig", str(cluster.kubeconfig)])
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    assert run("submit", "-f", str(tmp_path / "job.yaml")).endswith(f"created in namespace {namespace}\n")
+    assert run("submit", "-f", str(tmp_path / "job.yaml")).endswith(f"created in namespace {cluster.namespace}\n")
     assert run("list").splitlines()[1].split()[0] == "ledger"
     assert json.loads(run("status", "ledger", "-o", "json"))["spec"]["horizon"] == 30
     assert run("cancel", "ledger") == "forecastjob.almanac.dev/ledger suspended\n"
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_watch_outlives_its_connection(
+    client: Client, cluster: Cluster, says: Callable[..., None], clean: bool
+) -> None:
+    record = client.submit(document()).record
+    watch = client.watch("ledger")
+    next(watch)
+    says(record, "Pending", "Submitted")
+    assert next(watch).phase is Phase.PENDING
+    cluster.server.drop_watches(clean)
+    cluster.server.compact()
+    says(record, "Running", "Running")
+    assert next(watch).phase is Phase.RUNNING
+
+
+def test_a_watch_outlives_an_outage(client: Client, cluster: Cluster, says: Callable[..., None]) -> None:
+    record = client.submit(document()).record
+    watch = client.watch("ledger")
+    next(watch)
+    with cluster.server.away():
+        with Client(access=Access(cluster.url)) as other, pytest.raises(UnreachableError):
+            other.status("ledger")
+        threading.Timer(0.5, says, (record, "Running", "Running")).start()
+    assert next(watch).phase is Phase.RUNNING
 
 
 def test_without_the_kinds() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from almanac.api import GROUP, KINDS, VERSION
 from almanac.kubeconfig import Access
@@ -87,6 +88,7 @@ class Cluster:
 
     def __init__(self, access: Access, *, counted: Callable[[str, int], None] = lambda verb, code: None) -> None:
         self.access = access
+        self._origin = URL(access.server).origin()
         self._counted = counted
         self._session: aiohttp.ClientSession | None = None
 
@@ -111,7 +113,7 @@ class Cluster:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Says who we are, to the API alone; once more with a new token where the old one is not taken. And counts."""
-        if not str(request.url).startswith(f"{self.access.server}/"):
+        if request.url.origin() != self._origin:
             return await handler(request)
         token = self.access.token
         request.headers.update(self.access.headers)

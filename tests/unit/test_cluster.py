@@ -3,10 +3,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from almanac.cluster import CONFIG_MAPS, DRIVERS, PODS, ApiError, Cluster
 from almanac.handlers import DEAD, Pulse
@@ -113,6 +114,29 @@ def test_nobody_but_the_api_is_told_who_we_are() -> None:
 
     ask(handler, driver, Token(lambda: ("secret", float("inf"))))
     assert given == [None]
+
+
+def test_the_address_of_a_cluster_may_name_the_port_that_needs_no_name() -> None:
+    async def main() -> str | None:
+        cluster = Cluster(Access("https://10.96.0.1:443", token=Token(lambda: ("secret", float("inf")))))
+        given: list[str | None] = []
+
+        class Request:
+            url = URL("https://10.96.0.1:443/apis")
+            method = "GET"
+            headers: ClassVar[dict[str, str]] = {}
+
+        class Response:
+            status = 200
+
+        async def handler(request: Any) -> Any:
+            given.append(request.headers.get("Authorization"))
+            return Response()
+
+        await cluster._authorized(Request(), handler)  # type: ignore[arg-type]
+        return given[0]
+
+    assert asyncio.run(main()) == "Bearer secret"
 
 
 def test_names_cannot_leave_their_place_in_a_path() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import aiohttp
 import kopf
@@ -112,6 +112,7 @@ async def watch(cluster: Cluster, namespaces: tuple[str, ...], listener: Listene
         registry=_registry(cluster, listener, pulse),
         settings=_settings(),
         standalone=True,
+        identity=cast(Any, "almanac"),  # kopf would ask for the user's name: in containers, users have none
         clusterwide=not namespaces,
         namespaces=namespaces,
     )

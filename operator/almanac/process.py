@@ -231,6 +231,11 @@ class Operator:
             found.append(f"a job has been looked at for more than {STUCK:.0f} s")
         return found
 
+    @property
+    def ready(self) -> bool:
+        """Whether all that is watched could be read: rights and CustomResourceDefinitions are there."""
+        return self._ready
+
     def _shown(self) -> Iterable[Metric]:
         yield gauge("jobs", "Jobs by kind and phase.", ("kind", "phase"), self.store.phases())
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
@@ -252,17 +257,21 @@ async def _forever(name: str, what: Any) -> None:
 
 
 async def serve(operator: Operator, port: int) -> web.AppRunner:
-    """Answer /healthz and /metrics."""
+    """Answer /healthz, /readyz and /metrics."""
 
     async def healthz(_: web.Request) -> web.Response:
         found = operator.sickness()
         return web.Response(text="\n".join(found) or "ok", status=500 if found else 200)
 
+    async def readyz(_: web.Request) -> web.Response:
+        text = "ok" if operator.ready else "what is watched cannot be read yet: the log says why"
+        return web.Response(text=text, status=200 if operator.ready else 500)
+
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=operator.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics)])
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()

@@ -9,7 +9,9 @@ import asyncio
 import json
 import logging
 import random
+import signal
 import sys
+import threading
 import time
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
@@ -82,6 +84,8 @@ class Operator:
         self._questions.start()
         try:
             await self._watch()
+        except asyncio.CancelledError:
+            log.info("asked to stop")
         finally:
             log.info("stopping")
             await asyncio.gather(self._queue.drain(GRACE), self._questions.drain(0))
@@ -102,6 +106,7 @@ class Operator:
     async def _watch(self) -> None:
         """Watch until the process is asked to stop; a watch that breaks beyond repair is no reason to."""
         failures = 0
+        _stop_on_signals()
         await self._prepare()
         self._ready = True
         self._act()
@@ -113,6 +118,7 @@ class Operator:
                 failures = 1 if time.monotonic() - begun > RESYNC else failures + 1
                 delay = backoff(failures, random.Random())  # noqa: S311 - spreads load
                 log.exception("watches have failed; again in %.1f s", delay)
+                _stop_on_signals()
                 await asyncio.sleep(delay)
 
     async def _prepare(self) -> None:
@@ -243,6 +249,14 @@ class Operator:
         yield gauge("queue_depth", "Jobs that wait to be looked at.", (), {(): float(self._queue.depth)})
         ages: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
         yield gauge("watch_silence_seconds", "Time since a watch has heard from the API.", ("path",), ages)
+
+
+def _stop_on_signals() -> None:
+    """Have signals end this task. While it watches, kopf has handlers of its own, and none before or after that."""
+    task = asyncio.current_task()
+    if task is not None and threading.current_thread() is threading.main_thread():
+        for one in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(one, task.cancel)
 
 
 async def _forever(name: str, what: Any) -> None:

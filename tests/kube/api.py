@@ -89,7 +89,12 @@ class Api:
         admission.check_new(resource, item, self.objects)
         if resource.generations:
             item["metadata"]["generation"] = 1
-        item = self._owned(resource, None, item, options)
+        owners = None
+        if options.operation == "Apply":
+            by = _manager(resource, options)
+            by.paths = set(ownership.fields(kinds.checked_shape(resource, body), ownership.list_keys(resource)))
+            owners = [by]
+        item = self._owned(resource, None, item, options, owners)
         if options.dry_run:
             return item
         made = self.objects.put(resource.store, key, item)
@@ -134,7 +139,12 @@ class Api:
         if resource.custom and not (item.get("metadata") or {}).get("resourceVersion"):
             told = "Invalid value: 0: must be specified for an update"
             raise invalid(resource.group_kind, name, [Problem("metadata.resourceVersion", told)])
-        return self._replace(resource, self.get(resource, namespace, name), item, options)
+        old = self.get(resource, namespace, name)
+        given, uid = item["metadata"].get("uid"), old["metadata"]["uid"]
+        if given not in (None, "", uid):
+            why = f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
+            raise conflict(resource.group_resource, name, why)
+        return self._replace(resource, old, item, options)
 
     def patch(self, resource: Resource, namespace: str, name: str, how: Patch, options: Options = DEFAULTS) -> Document:
         """PATCH, but for apply. `how` makes the new document of the old one."""
@@ -147,6 +157,9 @@ class Api:
         if (wanted.get("metadata") or {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         wanted.setdefault("metadata", {}).setdefault("name", name)
+        if "status" in resource.subresources:
+            told = ("apiVersion", "kind", "metadata", "status") if options.subresource else wanted.keys() - {"status"}
+            wanted = {field: value for field, value in wanted.items() if field in told}
         old = self.objects.find(resource.store, (namespace, name))
         if old is None:
             if options.subresource:
@@ -178,8 +191,8 @@ class Api:
         if has.get("resourceVersion") not in (None, "", had["resourceVersion"]):
             raise stale(resource.group_resource, name)
         if has.get("uid", had["uid"]) != had["uid"]:
-            why = f"Precondition failed: UID in precondition: {has['uid']}, UID in object meta: {had['uid']}"
-            raise conflict(resource.group_resource, name, why)
+            told = f'Invalid value: "{has["uid"]}": field is immutable'
+            raise invalid(resource.group_kind, name, [Problem("metadata.uid", told)])
         new = self._isolated(resource, old, {**new, "metadata": has}, options.subresource)
         new = self._custom(resource, new, old, options)
         kinds.check_change(resource, old, new)

@@ -19,9 +19,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 OPERATIONS = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 
-PLACES = {one.plural: (one.api_version, one.namespaced) for one in BUILT_IN if one.group != "events.k8s.io"}
-"""API version by plural, and whether it is in namespaces."""
-PLACES["forecastjobs"] = ("almanac.dev/v1alpha1", True)
+_BUILT_IN = {one.plural: (one.api_version, one.namespaced) for one in BUILT_IN if one.group != "events.k8s.io"}
 
 
 class Client:
@@ -33,14 +31,19 @@ class Client:
 
     def __init__(self, url: str, namespace: str = "", token: str = "") -> None:
         self.url, self.namespace = url, namespace
+        self._places = dict(_BUILT_IN)
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers["User-Agent"] = "test"
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
+    def know(self, plural: str, api_version: str) -> None:
+        """Learn where a custom resource is."""
+        self._places[plural] = (api_version, True)
+
     def path(self, plural: str, name: str = "", sub: str = "", namespace: str | None = None, version: str = "") -> str:
-        api_version, namespaced = PLACES.get(plural, (version, True))
+        api_version, namespaced = self._places.get(plural, (version, True))
         api_version = version or api_version
         root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         inside = self.namespace if namespace is None else namespace

@@ -23,6 +23,8 @@ from kube.waiting import eventually
 
 T = TypeVar("T")
 DEFINITIONS = Path(__file__).parents[2] / "crds"
+MADE_BY_TESTS = {"almanac.dev/made-by": "tests"}
+"""Labels of CustomResourceDefinitions that a real cluster does not keep."""
 SCHEDULER = "played-by-a-test"
 """A pod with this `schedulerName` is left alone by the nodes of a real cluster: tests play its kubelet."""
 
@@ -73,6 +75,26 @@ class Cluster:
         path.write_text(yaml.safe_dump(config))
         return path
 
+    def begin(self) -> None:
+        """Serve the project's kinds, and work in a fresh namespace."""
+        for one in own_definitions():
+            self.define(one)
+        self.client.namespace = self.make_namespace()
+
+    def define(self, definition: Document) -> None:
+        """Make the API serve a CustomResourceDefinition, and the client know it."""
+        name, spec = definition["metadata"]["name"], definition["spec"]
+        self.client.apply("customresourcedefinitions", definition, force=True)
+
+        def established() -> bool:
+            told = self.client.get("customresourcedefinitions", name).get("status", {}).get("conditions", [])
+            return any(one["type"] == "Established" and one["status"] == "True" for one in told)
+
+        eventually(established, f"{name} to be established")
+        self.client.know(spec["names"]["plural"], f"{spec['group']}/{spec['versions'][0]['name']}")
+        plural = spec["names"]["plural"]
+        eventually(lambda: self.client.request("GET", self.client.path(plural)).ok, f"{name} to be served")
+
     def make_namespace(self, **labels: str) -> str:
         """A further namespace, gone when the test ends."""
         name = f"test-{uuid4().hex[:10]}"
@@ -113,20 +135,10 @@ def embedded(folder: Path) -> Iterator[Cluster]:
     """A new API in this process, with the project's kinds and an empty namespace."""
     with Server(Embedded()) as server:
         cluster = Cluster(server, Client(server.url), folder)
-        define(cluster.client)
-        cluster.client.namespace = cluster.make_namespace()
+        cluster.begin()
         yield cluster
 
 
-def define(client: Client) -> None:
-    """Make the API serve the project's kinds."""
-    for path in sorted(DEFINITIONS.glob("*.yaml")):
-        definition: Document = yaml.safe_load(path.read_text())
-        name = definition["metadata"]["name"]
-        client.apply("customresourcedefinitions", definition, force=True)
-
-        def established(name: str = name) -> bool:
-            told = client.get("customresourcedefinitions", name).get("status", {}).get("conditions", [])
-            return any(one["type"] == "Established" and one["status"] == "True" for one in told)
-
-        eventually(established, f"{name} to be served")
+def own_definitions() -> list[Document]:
+    """The project's CustomResourceDefinitions, as they are committed."""
+    return [yaml.safe_load(path.read_text()) for path in sorted(DEFINITIONS.glob("*.yaml"))]

@@ -174,7 +174,7 @@ def applied(
     document = _merged(
         live, {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind")}, (), keys
     )
-    for path in sorted(mine - wants.keys() - held, key=len, reverse=True):
+    for path in sorted(mine - wants.keys() - held, key=len):
         if not any(other[: len(path)] == path for other in held):
             document = _without(document, path)
     by.paths = set(wants)

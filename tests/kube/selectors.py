@@ -12,7 +12,9 @@ Labels = Mapping[str, str]
 Predicate = Callable[[dict[str, Any]], bool]
 
 _BETWEEN = re.compile(r",(?![^(]*\))")
-_SET = re.compile(r"(\S+)\s+(in|notin)\s*\(([^)]*)\)")
+_PRESENCE = re.compile(r"(!?)\s*([\w./-]+)")
+_EQUALITY = re.compile(r"([\w./-]+)\s*(==|=|!=)\s*([\w.-]*)")
+_SET = re.compile(r"([\w./-]+)\s+(in|notin)\s*\(([^)]*)\)")
 
 
 def by_labels(text: str) -> Predicate:
@@ -32,17 +34,17 @@ def _requirement(text: str) -> Callable[[Labels], bool]:
         if found[2] == "in":
             return lambda labels: labels.get(key) in values
         return lambda labels: labels.get(key) not in values
-    if "!=" in text:
-        key, _, value = (part.strip() for part in text.partition("!="))
-        return lambda labels: labels.get(key) != value
-    if "=" in text:
-        key, value = (part.strip() for part in re.split("==?", text, maxsplit=1))
+    if found := _EQUALITY.fullmatch(text):
+        key, value = found[1], found[3]
+        if found[2] == "!=":
+            return lambda labels: labels.get(key) != value
         return lambda labels: labels.get(key) == value
-    if not re.fullmatch(r"!?[A-Za-z0-9_./-]+", text):
+    if not (found := _PRESENCE.fullmatch(text)):
         raise bad_request(f"unable to parse requirement: {text!r}")
-    if text[0] == "!":
-        return lambda labels: text[1:] not in labels
-    return lambda labels: text in labels
+    key = found[2]
+    if found[1]:
+        return lambda labels: key not in labels
+    return lambda labels: key in labels
 
 
 def by_fields(text: str) -> Predicate:

@@ -1,7 +1,7 @@
 """An operator that is killed again and again while jobs live their lives: python -m benchmarks.kills
 
 Needs KUBECONFIG, as `benchmarks.operating` does. Jobs are created, run, end, fail, are edited, restarted, suspended,
-resumed and deleted, at random; meanwhile the operator is killed (SIGKILL) at random moments and started again. In the end
+resumed and deleted, at random; meanwhile the operator is killed (SIGKILL) at random moments and started again. At last
 every job is left to finish. Counted are: runs that got a second driver (double), jobs with two active runs at once
 (overlaps), objects whose job is gone (orphans), and jobs that do not end with the run that their spec asks for (stuck,
 lost runs among them). The last line is JSON.

@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-forecast bench-forecast-end-to-end docs crds kernel constraints clean
+.PHONY: help setup demo test lint format bench bench-forecast bench-forecast-end-to-end bench-operator docs crds kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -40,6 +40,9 @@ bench-forecast: setup data/cdnow/_SUCCESS ## Fitting against other engines on on
 
 bench-forecast-end-to-end: setup data/cdnow/_SUCCESS ## Parquet in, run directory out: 100,000 entities of 120 days
 	$(BIN)/python -m benchmarks.end_to_end $(ARGS)
+
+bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000 jobs at once (about six minutes)
+	$(BIN)/python -m benchmarks.operating $(ARGS)
 
 docs: setup ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -20,7 +20,7 @@ from almanac.api.common import (
     SparkExecutors,
     Storage,
 )
-from almanac.api.errors import ExitCode, JobError, Problem, Reason, invalid_spec, problems
+from almanac.api.errors import AlmanacError, ExitCode, JobError, Problem, Reason, invalid_spec, problems
 from almanac.api.forecast import (
     Aggregate,
     Columns,
@@ -44,6 +44,7 @@ __all__ = [
     "KINDS",
     "VERSION",
     "Aggregate",
+    "AlmanacError",
     "Columns",
     "ConcurrencyPolicy",
     "Condition",

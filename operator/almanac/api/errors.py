@@ -72,13 +72,24 @@ _EXIT_CODES = {
 }
 
 
-class JobError(Exception):
+class AlmanacError(Exception):
+    """What a person can change: `message` names what is wrong and what to do, commands end with `exit_code`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.FAILED
+
+
+class JobError(AlmanacError):
     """A job cannot go on and a person can change that: `message` names the field, the value and what to do."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
 
     @property
     def exit_code(self) -> ExitCode:

@@ -69,6 +69,8 @@ class Run(Model):
     """What started it."""
     spec_hash: str = ""
     """Hash of what it computes."""
+    restart_nonce: Count | None = None
+    """restartNonce of the job when it began."""
     attempts: Count | None = None
     """How often its driver was started."""
     driver: str = ""
@@ -113,6 +115,8 @@ class JobStatus(Model):
     """What the last complete run has written."""
     history: tuple[PastRun, ...] = ()
     """The last few finished runs, newest first."""
+    next_schedule_time: datetime | None = None
+    """When the schedule starts a run next."""
     conditions: Annotated[
         tuple[Condition, ...],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),

@@ -8,20 +8,32 @@ from typing import Any
 
 import click
 
-from almanac.api.errors import ExitCode, JobError
+from almanac.api.errors import AlmanacError, ExitCode
 
 COMMANDS = {
     "run": "Run a job on this machine.",
     "validate": "Check job files and report every problem at once.",
     "show": "Draw the forecast of one entity.",
+    "render": "Print what the operator would create for a job.",
+    "submit": "Bring jobs into a cluster, and watch them.",
+    "status": "Show where jobs in a cluster stand, and why.",
+    "results": "Show where the results of a job are.",
+    "cancel": "Stop jobs, let them go on, or delete them.",
+    "list": "List the jobs in a cluster.",
+    "logs": "Print what the driver of a job has written.",
     "crds": "Print the CustomResourceDefinitions, or the reference of their fields.",
+    "operator": "Run the operator: watch a cluster's jobs, and make them happen.",
 }
+
+MODULES = {"operator": "operate"}
+"""Modules of commands whose name no module may bear: `operator` is one of the standard library's."""
 
 EPILOG = """\b
 Examples:
   almanac validate -f jobs/             every job file below a folder
   almanac run -f job.yaml               what a cluster would run, here
   almanac run -f job.yaml --sample      one entity, to try it out
+  almanac submit -f job.yaml --wait     bring it into a cluster, and watch it
   almanac crds | kubectl apply -f -     make Kubernetes know the kinds
 
 \b
@@ -32,7 +44,7 @@ Exit codes:
 
 
 class Commands(click.Group):
-    """Commands by name, each in the module `almanac.cli.<name>` under its own name."""
+    """Commands by name, each under its own name in the module `almanac.cli.<name>`, or the one of `MODULES`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -40,7 +52,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"almanac.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"almanac.cli.{MODULES.get(cmd_name, cmd_name)}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -50,7 +62,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except JobError as error:
+        except AlmanacError as error:
             click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -62,3 +74,8 @@ class Commands(click.Group):
 @click.version_option(package_name="almanac", message="almanac %(version)s")
 def main() -> None:
     """Forecasts and anomaly detection over a data lake: the same job file on a laptop and on Kubernetes."""
+
+
+def plugin() -> None:
+    """The command line as kubectl calls it: `kubectl almanac ...`."""
+    main(prog_name="kubectl almanac")

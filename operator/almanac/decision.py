@@ -1,0 +1,72 @@
+"""What the operator may do about a job, as values: actions, events, and the decision that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from almanac.api import Engine, JobStatus, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create all of a run's manifests for an engine. Those of this run that exist already are fine."""
+
+    run: Run
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the driver of this name, its pods, and what was created with it under the same name."""
+
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Suspend a driver and mark it as suspended by the operator (`almanac.names.SUSPENDED`), or undo both."""
+
+    driver: str
+    suspend: bool
+
+
+Action = Create | Delete | Suspend
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What `kubectl describe` shows of a transition."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An object that does not come on, and does not say why: warning events about it would."""
+
+    kind: Literal["Job", "Pod"]
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now: the actions in their order, then the status.
+
+    Where `look` or `ask` is set, more must be known first: learn it, and decide again.
+    """
+
+    status: JobStatus
+    actions: tuple[Action, ...] = ()
+    requeue: datetime | None = None
+    """When to decide again, even if nothing happens. Not after now: at once, with the status as it was written."""
+    events: tuple[Event, ...] = ()
+    """One for each transition, to be sent once the status is written."""
+    look: bool = False
+    """Something is missing. Read the job's drivers and pods from the API, and decide again with `Observed.live`."""
+    ask: Ask | None = None
+    """Read the warning events about this object, and decide again with them as `Observed.warnings`."""

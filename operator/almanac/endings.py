@@ -1,0 +1,63 @@
+"""How a driver ended, in the words of whoever knows best: its own report, its pod, or the Job controller. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from almanac.api import ExitCode, Job, Reason, Report
+from almanac.observed import Driver, Outcome, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a driver ended."""
+
+    succeeded: bool
+    reason: str
+    message: str
+    code: int | None = None
+    report: Report | None = None
+
+    @property
+    def too_big(self) -> bool:
+        """The data do not fit into one process."""
+        return not self.succeeded and self.code == ExitCode.TOO_BIG_FOR_LOCAL
+
+
+def ending(job: Job, driver: Driver, pods: tuple[Pod, ...], *, certain: bool) -> Ending | None:
+    """How a driver that has an outcome ended; None where its pods should tell more, and are not there (yet).
+
+    `certain` says that no more can be learnt about its pods.
+    """
+    outcome = driver.outcome
+    if outcome is None:
+        return None
+    if outcome.succeeded:
+        return _success(pods, certain=certain)
+    if outcome.reason == "DeadlineExceeded":
+        return Ending(False, outcome.reason, f"not done within {job.spec.active_deadline_seconds} s: {_LONGER}")
+    return _failure(outcome, pods, certain=certain)
+
+
+_LONGER = "raise spec.activeDeadlineSeconds, or give the run more CPU in spec.podTemplate"
+
+
+def _success(pods: tuple[Pod, ...], *, certain: bool) -> Ending | None:
+    done = [pod.exit for pod in pods if pod.exit is not None and pod.exit.code == ExitCode.DONE]
+    report = done[-1].report if done else None
+    if report is None and not certain:
+        return None
+    message = report.message if report else "done; what the driver reported is lost with its pod"
+    return Ending(True, Reason.COMPLETED, message, ExitCode.DONE, report)
+
+
+def _failure(outcome: Outcome, pods: tuple[Pod, ...], *, certain: bool) -> Ending | None:
+    ended = [pod.exit for pod in pods if pod.exit is not None and pod.exit.code != ExitCode.DONE]
+    if not ended and not certain:
+        return None
+    if not ended:
+        return Ending(False, outcome.reason, outcome.message)
+    last = ended[-1]
+    tries = f" (attempt {len(ended)}, the last)" if len(ended) > 1 else ""
+    reason = Reason.TOO_BIG_FOR_LOCAL if last.code == ExitCode.TOO_BIG_FOR_LOCAL else last.reason
+    return Ending(False, reason, f"{last.message}{tries}", last.code, last.report)

@@ -1,0 +1,22 @@
+"""Engines: what a run computes on, each as a pure function from a job and a run to the manifests to create."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from almanac.api import Engine, Job, Run
+from almanac.engines import local
+from almanac.manifests import Manifest
+from almanac.settings import Settings
+
+ENGINES: dict[Engine, Callable[[Job, Run, Settings], list[Manifest]]] = {Engine.LOCAL: local.build}
+"""The engines that this operator can start."""
+
+
+def build(job: Job, run: Run, engine: Engine, settings: Settings) -> list[Manifest]:
+    """All manifests of a run, in the order in which they are created. The driver is the last one.
+
+    Raises:
+        KeyError: for an engine that is not in `ENGINES`.
+    """
+    return ENGINES[engine](job, run, settings)

@@ -1,0 +1,195 @@
+"""What engines share: a run's metadata, the ConfigMap with its job, and the driver, a batch/v1 Job.
+
+Builds plain dicts from values and touches nothing. Every manifest is owned by the job's custom resource, so that
+Kubernetes deletes it together with the job, and carries labels of Almanac's own alone: a label copied from the job
+would make Argo CD take it for something that is not in Git.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from almanac import names, podtemplate
+from almanac.api import Engine, ExitCode, Job, Run
+from almanac.settings import Settings
+
+Manifest = dict[str, Any]
+
+JOB_FILE = "job.json"
+TERMINATION_LOG = "/dev/termination-log"
+PORT = 9400
+"""Where a driver tells its progress (/progress) and metrics (/metrics)."""
+USER = 10001
+
+NEVER_RETRIED = tuple(
+    sorted(code for code in ExitCode if not code.worth_a_retry and code not in (ExitCode.DONE, ExitCode.INTERRUPTED))
+)
+"""Exit codes after which the same run would fail again."""
+
+
+def metadata(job: Job, run: Run, engine: Engine) -> Manifest:
+    """The metadata of a run's objects, which all have the name of its driver."""
+    about = {
+        names.SPEC_HASH: run.spec_hash,
+        names.TRIGGER: run.trigger,
+        names.RESTART_NONCE: run.restart_nonce,
+        names.ATTEMPT: run.attempts,
+    }
+    return {
+        "name": run.driver,
+        "namespace": job.metadata.namespace,
+        "labels": labels(job, run, engine),
+        "annotations": {name: str(value) for name, value in about.items() if value is not None},
+        "ownerReferences": [
+            {
+                "apiVersion": job.api_version,
+                "kind": job.kind,
+                "name": job.metadata.name,
+                "uid": job.metadata.uid or "",
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def labels(job: Job, run: Run, engine: Engine) -> dict[str, str]:
+    """The labels of a run's driver, and of its pods."""
+    return {
+        names.NAME: names.ALMANAC,
+        names.MANAGED_BY: names.ALMANAC,
+        names.COMPONENT: names.DRIVER,
+        names.KIND: job.kind,
+        names.JOB: names.label(job.metadata.name),
+        names.JOB_UID: job.metadata.uid or "",
+        names.RUN: run.id,
+        names.RUN_NUMBER: str(run.number),
+        names.ENGINE: str(engine),
+    }
+
+
+def config_map(job: Job, run: Run, engine: Engine) -> Manifest:
+    """The job as the driver reads it: without the pod template, which may hold what is private."""
+    identity = {"name", "namespace", "uid", "generation"}
+    document = {
+        "apiVersion": job.api_version,
+        "kind": job.kind,
+        "metadata": job.metadata.model_dump(mode="json", include=identity, exclude_none=True),
+        "spec": job.spec.model_dump(mode="json", exclude_unset=True, exclude={"pod_template"}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(job, run, engine),
+        "immutable": True,
+        "data": {JOB_FILE: json.dumps(document, indent=2, ensure_ascii=False) + "\n"},
+    }
+
+
+def driver(job: Job, run: Run, engine: Engine, settings: Settings) -> Manifest:
+    """The driver of a run. Retries, deadline and disruptions are Kubernetes' own to handle."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(job, run, engine),
+        "spec": {
+            "backoffLimit": job.spec.backoff_limit,
+            "activeDeadlineSeconds": job.spec.active_deadline_seconds,
+            "completions": 1,
+            "parallelism": 1,
+            "suspend": False,
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": names.CONTAINER,
+                            "operator": "In",
+                            "values": [int(code) for code in NEVER_RETRIED],
+                        },
+                    },
+                ]
+            },
+            "template": _pod(job, run, engine, settings),
+        },
+    }
+
+
+def _pod(job: Job, run: Run, engine: Engine, settings: Settings) -> Manifest:
+    template = job.spec.pod_template
+    spec = podtemplate.merge(_pod_spec(job, run, settings), template.spec)
+    spec["containers"] = [_hardened(container, settings) for container in spec["containers"]]
+    if spec.get("initContainers"):
+        spec["initContainers"] = [_hardened(container, settings) for container in spec["initContainers"]]
+    merged = podtemplate.merge({"labels": labels(job, run, engine)}, template.metadata)
+    return {"metadata": merged, "spec": spec}
+
+
+def _pod_spec(job: Job, run: Run, settings: Settings) -> Manifest:
+    account = job.spec.service_account_name or settings.service_account
+    return {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        **({"serviceAccountName": account} if account else {}),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, run, settings)],
+        "volumes": [
+            {"name": podtemplate.VOLUME, "configMap": {"name": run.driver}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+
+
+def _container(job: Job, run: Run, settings: Settings) -> Manifest:
+    storage = job.spec.storage
+    secret = storage.secret_name if storage else ""
+    return {
+        "name": names.CONTAINER,
+        "image": job.spec.image or settings.image,
+        "command": ["python", "-m", "almanac_jobs"],
+        "args": [f"{podtemplate.FOLDER}/{JOB_FILE}", "--run-id", run.id, "--termination-log", TERMINATION_LOG],
+        "env": [
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
+            {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}},
+            {"name": "OMP_WAIT_POLICY", "value": "passive"},
+            {"name": "AWS_REQUEST_CHECKSUM_CALCULATION", "value": "when_required"},
+            {"name": "PYTHONUNBUFFERED", "value": "1"},
+        ],
+        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
+        "ports": [{"name": "metrics", "containerPort": PORT}],
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {"readOnlyRootFilesystem": True},
+        "volumeMounts": [
+            {"name": podtemplate.VOLUME, "mountPath": podtemplate.FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+        ],
+    }
+
+
+def _hardened(container: Mapping[str, Any], settings: Settings) -> Manifest:
+    """A container with what the restricted standard asks of each, and with resources if it is the one that computes."""
+    context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    hardened = {**container, "securityContext": podtemplate.merge(context, container.get("securityContext") or {})}
+    if container["name"] == names.CONTAINER:
+        hardened["resources"] = resources(container.get("resources") or {}, settings)
+    return hardened
+
+
+def resources(given: Mapping[str, Any], settings: Settings) -> Manifest:
+    """Requests and limits of CPU and memory: where only one of the two is given, the other is the same."""
+    requests, limits = dict(given.get("requests") or {}), dict(given.get("limits") or {})
+    for name, default in (("cpu", settings.cpu), ("memory", settings.memory)):
+        request = requests.get(name) or limits.get(name) or default
+        requests[name], limits[name] = request, limits.get(name) or request
+    return {**given, "requests": requests, "limits": limits}

@@ -1,0 +1,252 @@
+"""What the operator sees of a job's runs: drivers and pods, each reduced to the facts that decide.
+
+Reads plain dicts as the API gives them, and touches nothing. The facts are small: an operator keeps those of every
+driver and pod in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from almanac import names, troubles
+from almanac.api import Engine, Trigger
+from almanac.troubles import Exit, Trouble
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a driver ended, by its own conditions."""
+
+    succeeded: bool
+    reason: str = ""
+    message: str = ""
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A batch/v1 Job of ours. Which run it is of, what started that, and the rest come from its labels."""
+
+    name: str
+    uid: str
+    job_uid: str
+    """uid of the custom resource that owns it."""
+    run: str
+    number: int
+    engine: Engine
+    created: datetime
+    trigger: Trigger | None = None
+    spec_hash: str = ""
+    restart_nonce: int | None = None
+    attempt: int = 1
+    started: datetime | None = None
+    """When Kubernetes took it up, or took it up again; None while it is suspended."""
+    suspended: bool = False
+    held: bool = False
+    """It is suspended, and it was the operator that did so."""
+    outcome: Outcome | None = None
+
+    @property
+    def active(self) -> bool:
+        """It runs, or will."""
+        return self.outcome is None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of a driver."""
+
+    name: str
+    uid: str
+    driver: str
+    """uid of its driver: a driver that was made anew has the name of the old one."""
+    job_uid: str
+    """uid of the custom resource that its driver's labels name."""
+    created: datetime
+    running: bool = False
+    """Its container runs."""
+    ip: str = ""
+    trouble: Trouble | None = None
+    """What keeps it from running."""
+    exit: Exit | None = None
+    """How it ended."""
+
+    @property
+    def waiting(self) -> bool:
+        """It has yet to run."""
+        return not self.running and self.exit is None
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A warning event about a driver or a pod."""
+
+    about: str
+    """uid of the object that it speaks of."""
+    reason: str
+    message: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the API server had against creating a run's objects, in its own words."""
+
+    reason: str
+    message: str
+    final: bool = False
+    """Trying again cannot help as long as the job stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the driver says that it is."""
+
+    stage: str
+    done: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that is known of a job's runs at one moment."""
+
+    drivers: tuple[Driver, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    warnings: tuple[Warned, ...] | None = None
+    """Warning events about what a decision asked for; None: nobody has looked."""
+    refusal: Refusal | None = None
+    """Why the last attempt to create the run's objects, a moment ago, came to nothing."""
+    progress: Progress | None = None
+    live: bool = False
+    """Drivers and pods were read from the API just now: what is not here does not exist."""
+
+    def of(self, uid: str) -> Observed:
+        """What concerns the job of this uid alone."""
+        drivers = tuple(one for one in self.drivers if one.job_uid == uid)
+        ours = {one.uid for one in drivers}
+        return replace(self, drivers=drivers, pods=tuple(one for one in self.pods if one.driver in ours))
+
+    def named(self, name: str) -> Driver | None:
+        """The driver of this name."""
+        return next((one for one in self.drivers if one.name == name), None)
+
+    def pods_of(self, driver: Driver) -> tuple[Pod, ...]:
+        """The pods of a driver, oldest first."""
+        return tuple(sorted((one for one in self.pods if one.driver == driver.uid), key=lambda one: one.created))
+
+
+def observe(objects: Iterable[Raw]) -> Observed:
+    """The facts of Jobs, Pods and Events as the API lists them; what is not the operator's is left out."""
+    drivers: list[Driver] = []
+    pods: list[Pod] = []
+    warnings: list[Warned] = []
+    for one in objects:
+        kind = one.get("kind")
+        if kind == "Job" and (found := driver(one)):
+            drivers.append(found)
+        elif kind == "Pod" and (seen := pod(one)):
+            pods.append(seen)
+        elif kind == "Event" and (warned := warning(one)):
+            warnings.append(warned)
+    return Observed(tuple(drivers), tuple(pods), tuple(warnings) or None)
+
+
+def driver(raw: Raw) -> Driver | None:
+    """The facts of a batch/v1 Job; None for one that is not a driver of ours."""
+    metadata = raw["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
+    number, created = _number(labels.get(names.RUN_NUMBER)), troubles.moment(metadata.get("creationTimestamp"))
+    engine = labels.get(names.ENGINE)
+    if owner is None or not number or created is None or engine not in set(Engine) or not labels.get(names.RUN):
+        return None
+    suspended = bool(raw.get("spec", {}).get("suspend"))
+    trigger = annotations.get(names.TRIGGER)
+    return Driver(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        job_uid=owner.get("uid", ""),
+        run=labels[names.RUN],
+        number=number,
+        engine=Engine(engine),
+        created=created,
+        trigger=Trigger(trigger) if trigger in set(Trigger) else None,
+        spec_hash=annotations.get(names.SPEC_HASH, ""),
+        restart_nonce=_number(annotations.get(names.RESTART_NONCE)),
+        attempt=_number(annotations.get(names.ATTEMPT)) or 1,
+        started=None if suspended else _started(raw.get("status", {}), created),
+        suspended=suspended,
+        held=suspended and annotations.get(names.SUSPENDED) == "true",
+        outcome=_outcome(raw.get("status", {})),
+    )
+
+
+def _started(status: Raw, created: datetime) -> datetime | None:
+    """When a driver was taken up. One that was just woken has no start until the Job controller has seen it."""
+    start = troubles.moment(status.get("startTime"))
+    if start is not None:
+        return start
+    suspended = next((one for one in status.get("conditions") or () if one.get("type") == "Suspended"), None)
+    if suspended is None:
+        return created
+    return troubles.moment(suspended.get("lastTransitionTime")) if suspended.get("status") == "False" else None
+
+
+def _outcome(status: Raw) -> Outcome | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed"):
+            return Outcome(
+                succeeded=condition["type"] == "Complete",
+                reason=troubles.word(condition.get("reason"), "Failed"),
+                message=troubles.plain(condition.get("message")),
+                time=troubles.moment(condition.get("lastTransitionTime")),
+            )
+    return None
+
+
+def pod(raw: Raw) -> Pod | None:
+    """The facts of a pod; None for one that no driver of ours has made."""
+    metadata = raw["metadata"]
+    labels = metadata.get("labels") or {}
+    owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
+    created = troubles.moment(metadata.get("creationTimestamp"))
+    if owner is None or owner.get("kind") != "Job" or created is None or names.JOB_UID not in labels:
+        return None
+    ended = troubles.exit_of(raw)
+    return Pod(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        driver=owner.get("uid", ""),
+        job_uid=labels[names.JOB_UID],
+        created=created,
+        running=ended is None and troubles.running(raw),
+        ip=raw.get("status", {}).get("podIP") or "",
+        trouble=None if ended else troubles.of_pod(raw),
+        exit=ended,
+    )
+
+
+def warning(raw: Raw) -> Warned | None:
+    """The facts of an Event of v1 or events.k8s.io/v1; None for one that warns of nothing."""
+    about = raw.get("involvedObject") or raw.get("regarding") or {}
+    if raw.get("type") != "Warning" or not about.get("uid"):
+        return None
+    series = (raw.get("series") or {}).get("lastObservedTime")
+    times = (series, raw.get("lastTimestamp"), raw.get("deprecatedLastTimestamp"), raw.get("eventTime"))
+    last = next((read for text in times if (read := troubles.moment(text))), None)
+    return Warned(
+        about=about["uid"],
+        reason=troubles.word(raw.get("reason"), "Warning"),
+        message=troubles.plain(raw.get("message") or raw.get("note")),
+        time=last or troubles.moment(raw["metadata"].get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
+    )
+
+
+def _number(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 16 else None

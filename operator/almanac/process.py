@@ -1,0 +1,335 @@
+"""The operator as a process: watches that feed a store, a queue of jobs to look at, an election, health and metrics.
+
+A standby does all of this but act: its store is as warm as the leader's, and it begins the moment that it is elected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from prometheus_client.core import Metric
+
+from almanac import handlers, names
+from almanac.cluster import DRIVERS, EVENTS, JOBS, PODS, ApiError, Cluster, Resource
+from almanac.handlers import Pulse
+from almanac.kubeconfig import Access
+from almanac.leader import Election
+from almanac.metrics import CONTENT_TYPE, Metrics, gauge
+from almanac.reconciler import PROGRESS_EVERY, Reconciler
+from almanac.settings import Settings
+from almanac.store import Key, Store, version_of
+from almanac.workqueue import WorkQueue, backoff
+
+log = logging.getLogger(__name__)
+
+WORKERS = 12
+"""Jobs that are looked at side by side."""
+SETTLE = 0.25
+"""Seconds after which a change of a driver or a pod is looked at: they come in bursts, and new jobs come first."""
+RESYNC = 600.0
+"""Seconds between two comparisons of the store with the cluster: what no watch has told is found then."""
+STUCK = 300.0
+"""Seconds that one look at a job may take before the process counts as sick."""
+GRACE = 10.0
+"""Seconds that looks which have begun may go on when the process is asked to stop."""
+
+
+class Operator:
+    """The parts of the process, connected. It is the listener of the watches."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.store = Store()
+        self.pulse = Pulse(settings.namespaces)
+        self._cluster = cluster
+        self._reconciler = Reconciler(cluster, self.store, settings, metrics)
+        self._queue: WorkQueue[Key] = WorkQueue(self._work, WORKERS)
+        self._questions: WorkQueue[Key] = WorkQueue(self._ask, 4)
+        self._relisted = asyncio.Event()
+        self._ready = False
+        self._leading = False
+        self._election: Election | None = None
+        metrics.observe(self._shown)
+
+    def changed(self, raw: dict[str, Any], *, listed: bool) -> None:
+        """An object is there, or is different."""
+        if listed and self.store.knows(raw):
+            self._relisted.set()  # a watch began anew: what was deleted in between, nobody tells
+        key = self.store.put(raw)
+        if key is not None:
+            self._queue.add(key, 0.0 if raw.get("kind") in JOBS else SETTLE)
+
+    def deleted(self, raw: dict[str, Any]) -> None:
+        """An object is there no more."""
+        key = self.store.remove(raw)
+        if key is not None:
+            self._queue.add(key)
+
+    async def run(self) -> None:
+        """Run until a signal asks the process to stop."""
+        tasks = self._tasks()
+        self._queue.start()
+        self._questions.start()
+        try:
+            await self._watch()
+        except asyncio.CancelledError:
+            log.info("asked to stop")
+        finally:
+            log.info("stopping")
+            await asyncio.gather(self._queue.drain(GRACE), self._questions.drain(0))
+            await self._flush()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._election is not None:
+                await self._election.release()
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        """What goes on beside the watches. Made before them: kopf ends what is made after it."""
+        return [
+            asyncio.create_task(_forever(name, one), name=name)
+            for name, one in (("election", self._elect), ("resync", self._resync), ("events", self._send))
+        ]
+
+    async def _watch(self) -> None:
+        """Watch until the process is asked to stop; a watch that breaks beyond repair is no reason to."""
+        failures = 0
+        _stop_on_signals()
+        await self._prepare()
+        self._ready = True
+        self._act()
+        while True:
+            begun = time.monotonic()
+            try:
+                return await handlers.watch(self._cluster, self.settings.namespaces, self, self.pulse)
+            except Exception:
+                failures = 1 if time.monotonic() - begun > RESYNC else failures + 1
+                delay = backoff(failures, random.Random())  # noqa: S311 - spreads load
+                log.exception("watches have failed; again in %.1f s", delay)
+                _stop_on_signals()
+                await asyncio.sleep(delay)
+
+    async def _prepare(self) -> None:
+        """Wait until all that is watched can be read, and read it: no job is looked at before."""
+        failures = 0
+        while True:
+            try:
+                for resource in (*JOBS.values(), DRIVERS, PODS):
+                    await self._compare(resource)
+                return
+            except ApiError as error:
+                failures += 1
+                delay = backoff(failures, random.Random())  # noqa: S311 - spreads load
+                hint = ": apply the CustomResourceDefinitions (almanac crds | kubectl apply -f -)" if error.gone else ""
+                log.warning("not ready: %s%s; again in %.1f s", error, hint, delay)
+                await asyncio.sleep(delay)
+
+    async def _elect(self) -> None:
+        if not self.settings.lease:
+            return self._won()
+        settings = self.settings
+        self._election = Election(self._cluster, settings.namespace, settings.lease, settings.identity)
+        return await self._election.run(self._won, self._lost)
+
+    def _won(self) -> None:
+        self.metrics.leader.set(1)
+        self._leading = True
+        self._act()
+
+    def _act(self) -> None:
+        """Begin to look at jobs, once this operator leads and knows what is there."""
+        if not (self._leading and self._ready):
+            return
+        for key in self.store.jobs():
+            self._queue.add(key)
+        self._queue.open()
+        self._questions.open()
+
+    def _lost(self) -> None:
+        self.metrics.leader.set(0)
+        self._leading = False
+        self._queue.shut()
+        self._questions.shut()
+
+    async def _work(self, key: Key) -> float | None:
+        again = await self._reconciler.reconcile(key)
+        if key in self._reconciler.running:
+            self._questions.add(key, random.uniform(1, PROGRESS_EVERY))  # noqa: S311 - spreads load
+        return again
+
+    async def _ask(self, key: Key) -> float | None:
+        if await self._reconciler.ask(key):
+            self._queue.add(key)
+        running = len(self._reconciler.running)
+        return max(PROGRESS_EVERY, running / 20) if key in self._reconciler.running else None
+
+    async def _resync(self) -> None:
+        """Compare the store with the cluster now and then, and whenever a watch had to begin anew."""
+        while True:
+            try:
+                async with asyncio.timeout(RESYNC * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads load
+                    await self._relisted.wait()
+                await asyncio.sleep(5)
+            except TimeoutError:
+                pass
+            self._relisted.clear()
+            try:
+                for resource in (*JOBS.values(), DRIVERS, PODS):
+                    await self._compare(resource)
+            except ApiError as error:
+                log.warning("resync: %s", error)
+                await asyncio.sleep(5)
+                self._relisted.set()
+
+    async def _compare(self, resource: Resource) -> None:
+        """Read all objects of a kind, remember what is new, forget what is gone, and look at the jobs concerned."""
+        query = {} if resource.kind in JOBS else {"labelSelector": names.DRIVER_SELECTOR}
+        for namespace in self.settings.namespaces or (None,):
+            uids: set[str] = set()
+            version = 0
+            async for page in self._cluster.list(resource, namespace, **query):
+                version = version or version_of(page)
+                for raw in page["items"]:
+                    uids.add(raw["metadata"]["uid"])
+                    key = self.store.put(raw)
+                    if key is not None:
+                        self._queue.add(key)
+            for key in self.store.keep_only(resource.kind, namespace, uids, version):
+                self._queue.add(key)
+
+    async def _send(self) -> None:
+        """Send events, one after the other: they must never hold up a run, and wait a while for jobs that do."""
+        while True:
+            for _ in range(15):
+                await asyncio.sleep(0.2)
+                if not self._queue.depth:
+                    break
+            await self._flush()
+
+    async def _flush(self) -> None:
+        outbox = self._reconciler.outbox
+        while outbox:
+            namespace, event = outbox.popleft()
+            try:
+                await self._cluster.post(EVENTS, namespace, event)
+            except ApiError as error:
+                if not error.conflict:
+                    log.warning("event %s of %s/%s: %s", event["reason"], namespace, event["regarding"]["name"], error)
+                if error.code in (0, 429):
+                    return
+
+    def sickness(self) -> list[str]:
+        """What is wrong with this process; nothing, if it is well."""
+        found = [f"watch {path} has heard nothing for more than {handlers.DEAD:.0f} s" for path in self.pulse.dead()]
+        if self._queue.longest > STUCK:
+            found.append(f"a job has been looked at for more than {STUCK:.0f} s")
+        return found
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that is watched could be read: rights and CustomResourceDefinitions are there."""
+        return self._ready
+
+    def _shown(self) -> Iterable[Metric]:
+        yield gauge("jobs", "Jobs by kind and phase.", ("kind", "phase"), self.store.phases())
+        objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
+        yield gauge("objects", "Objects that the operator remembers.", ("kind",), objects)
+        yield gauge("queue_depth", "Jobs that wait to be looked at.", (), {(): float(self._queue.depth)})
+        ages: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
+        yield gauge("watch_silence_seconds", "Time since a watch has heard from the API.", ("path",), ages)
+
+
+def _stop_on_signals() -> None:
+    """Have signals end this task. While it watches, kopf has handlers of its own, and none before or after that."""
+    task = asyncio.current_task()
+    if task is not None and threading.current_thread() is threading.main_thread():
+        for one in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(one, task.cancel)
+
+
+async def _forever(name: str, what: Any) -> None:
+    """Run a part of the process; one that fails is started again."""
+    while True:
+        try:
+            await what()
+            return
+        except Exception:
+            log.exception("%s has failed", name)
+            await asyncio.sleep(5)
+
+
+async def serve(operator: Operator, port: int) -> web.AppRunner:
+    """Answer /healthz, /readyz and /metrics."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        found = operator.sickness()
+        return web.Response(text="\n".join(found) or "ok", status=500 if found else 200)
+
+    async def readyz(_: web.Request) -> web.Response:
+        text = "ok" if operator.ready else "what is watched cannot be read yet: the log says why"
+        return web.Response(text=text, status=200 if operator.ready else 500)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=operator.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner
+
+
+async def run(access: Access, settings: Settings) -> None:
+    """Run the operator until a signal asks it to stop."""
+    metrics = Metrics()
+    async with Cluster(access, counted=metrics.request) as cluster:
+        operator = Operator(cluster, settings, metrics)
+        runner = await serve(operator, settings.metrics_port) if settings.metrics_port else None
+        try:
+            await operator.run()
+        finally:
+            if runner is not None:
+                await runner.cleanup()
+
+
+class JsonLog(logging.Formatter):
+    """Log records as JSON, one a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def log_to_stderr(level: str) -> None:
+    """Write logs as JSON to the standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLog())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in ("kopf", "aiohttp", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def start(main: Coroutine[Any, Any, None]) -> None:
+    """Run the process's coroutine."""
+    asyncio.run(main)

@@ -1,0 +1,280 @@
+"""One look at one job: what `decide` makes of what is known, and that done in order: actions, status, events.
+
+Everything here may be repeated, and may stop after any request: what is done twice is found done, and a status is
+written only over the version that it was decided on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from almanac import lifecycle, names, troubles
+from almanac.api import Job, JobError, JobStatus, Phase
+from almanac.cluster import CONFIG_MAPS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
+from almanac.decision import Ask, Create, Decision, Delete, Event, Suspend
+from almanac.engines import local
+from almanac.metrics import Metrics
+from almanac.observed import Observed, Progress, Refusal, warning
+from almanac.resource import read_job, read_status, status_patch
+from almanac.settings import Settings
+from almanac.store import Key, Store, version_of
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 10
+"""Decisions about a job in one go. One that wants more waits its turn again."""
+PROGRESS_EVERY = 15.0
+"""Seconds between two questions to a driver how far it is; longer with many drivers: 20 questions a second at most."""
+_FINAL = (400, 413, 422)
+"""Answers that stay the same as long as the job does."""
+_REFUSALS = (*_FINAL, 403)
+
+
+class Reconciler:
+    """Looks at jobs. `post` is given the events to send, `now` is the clock."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._now = now
+        self._progress: dict[Key, Progress] = {}
+        self.running: set[Key] = set()
+        """Jobs one of whose drivers runs: `ask` is worth a question."""
+        self.outbox: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
+        """Namespaces and events to be sent. The oldest are dropped where the API takes none."""
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Look at a job until there is nothing to do; the seconds until it is to be looked at again."""
+        begun = time.perf_counter()
+        try:
+            for _ in range(ROUNDS):
+                document = self._store.job(key)
+                if document is None:
+                    self._forget(key)
+                    return None
+                again = await self._round(key, document)
+                if again is None or again > 0:
+                    return again
+            return 1.0
+        except ApiError as error:
+            self._metrics.errors.labels(key.kind, troubles.word(error.reason, "Unreachable")).inc()
+            raise
+        finally:
+            self._metrics.reconciles.labels(key.kind).observe(time.perf_counter() - begun)
+
+    async def ask(self, key: Key) -> bool:
+        """Ask a job's running driver how far it is; whether it said something new."""
+        document = self._store.job(key) or {}
+        uid = document.get("metadata", {}).get("uid", "")
+        name = ((document.get("status") or {}).get("run") or {}).get("driver", "")
+        seen = self._store.seen(uid)
+        driver = seen.named(name)
+        pod = next((one for one in seen.pods_of(driver) if one.running and one.ip), None) if driver else None
+        if pod is None:
+            self._forget(key)
+            return False
+        said = _progress(await self._cluster.progress(pod.ip))
+        if said is None or said == self._progress.get(key):
+            return False
+        self._progress[key] = said
+        return True
+
+    async def _round(self, key: Key, document: dict[str, Any]) -> float | None:
+        """Decide once. Seconds until the next time: 0 for at once, None for not before something happens."""
+        now, job, status = self._now(), read_job(document), read_status(document)
+        if isinstance(job, JobError):
+            decision = lifecycle.refuse(document, job, status, now)
+        else:
+            decision = await self._decide(key, job, status, now)
+        written = await self._write(key, document, decision.status)
+        if not written:
+            return 0.0
+        self._tell(key, document, status, decision)
+        if decision.requeue is None:
+            return None
+        return max(0.0, (decision.requeue - self._now()).total_seconds())
+
+    async def _decide(self, key: Key, job: Job, status: JobStatus, now: datetime) -> Decision:
+        """Decide, knowing all that the decision asks for, and act."""
+        seen = replace(self._store.seen(job.metadata.uid or ""), progress=self._progress.get(key))
+        decision = lifecycle.decide(job, status, seen, now)
+        while decision.look or decision.ask:
+            if decision.look and not seen.live:
+                seen = replace(await self._look(key, job), warnings=seen.warnings, progress=seen.progress)
+            elif decision.ask and seen.warnings is None:
+                seen = replace(seen, warnings=await self._warnings(key, decision.ask))
+            else:
+                break
+            decision = lifecycle.decide(job, status, seen, now)
+        refusal = await self._act(key, job, decision, seen)
+        return lifecycle.decide(job, status, replace(seen, refusal=refusal), now) if refusal else decision
+
+    async def _look(self, key: Key, job: Job) -> Observed:
+        """Drivers and pods of a job as they are, not as they were reported."""
+        uid = job.metadata.uid or ""
+        for resource in (DRIVERS, PODS):
+            objects: list[dict[str, Any]] = []
+            version = 0
+            query = {"labelSelector": names.job_selector(uid)}
+            async for page in self._cluster.list(resource, key.namespace, **query):
+                objects += page["items"]
+                version = version or version_of(page)
+            for one in objects:
+                self._store.put(one)
+            self._store.keep_only_of(uid, resource.kind, {one["metadata"]["uid"] for one in objects}, version)
+        return replace(self._store.seen(uid), live=True)
+
+    async def _warnings(self, key: Key, about: Ask) -> tuple[Any, ...]:
+        query = {"fieldSelector": f"involvedObject.uid={about.uid},type=Warning", "limit": "50"}
+        async for page in self._cluster.list(WARNINGS, key.namespace, **query):
+            return tuple(one for one in map(warning, page["items"]) if one is not None)
+        return ()
+
+    async def _act(self, key: Key, job: Job, decision: Decision, seen: Observed) -> Refusal | None:
+        for action in decision.actions:
+            if isinstance(action, Create):
+                refusal = await self._create(key, job, action)
+                if refusal is not None:
+                    return refusal
+            elif isinstance(action, Delete):
+                await self._delete(key, action, seen)
+            else:
+                await self._suspend(key, action)
+        return None
+
+    async def _create(self, key: Key, job: Job, action: Create) -> Refusal | None:
+        try:
+            for manifest in local.build(job, action.run, self._settings):
+                made = await self._cluster.create(manifest)
+                if made is not None:
+                    self._store.put(made)
+                    if made.get("kind") == DRIVERS.kind:
+                        self._metrics.started.labels(key.kind, action.engine).inc()
+        except ApiError as error:
+            if error.code not in _REFUSALS:
+                raise
+            log.warning("%s: run %s: %s", key, action.run.id, error)
+            return _refusal(error)
+        return None
+
+    async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
+        driver = seen.named(action.driver)
+        await self._cluster.delete(DRIVERS, key.namespace, action.driver, driver.uid if driver else "")
+        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
+
+    async def _suspend(self, key: Key, action: Suspend) -> None:
+        patch = {
+            "metadata": {"annotations": {names.SUSPENDED: "true" if action.suspend else None}},
+            "spec": {"suspend": action.suspend},
+        }
+        try:
+            self._store.put(await self._cluster.patch(DRIVERS, key.namespace, action.driver, patch))
+        except ApiError as error:
+            if not error.gone:
+                raise
+
+    async def _write(self, key: Key, document: dict[str, Any], status: JobStatus) -> bool:
+        """Write the status over the version that it was decided on; False where that is not the present one."""
+        patch = status_patch(document, status)
+        if patch is None:
+            return True
+        patch["metadata"] = {"resourceVersion": document["metadata"].get("resourceVersion")}
+        try:
+            self._store.put_job(
+                await self._cluster.patch(JOBS[key.kind], key.namespace, key.name, patch, subresource="status")
+            )
+        except ApiError as error:
+            if error.gone:
+                self._store.drop(key, document["metadata"].get("uid", ""))
+                return False
+            if not error.conflict:
+                raise
+            await self._refresh(key, document)
+            return False
+        return True
+
+    async def _refresh(self, key: Key, document: dict[str, Any]) -> None:
+        try:
+            self._store.put_job(await self._cluster.get(JOBS[key.kind], key.namespace, key.name))
+        except ApiError as error:
+            if not error.gone:
+                raise
+            self._store.drop(key, document["metadata"].get("uid", ""))
+
+    def _tell(self, key: Key, document: dict[str, Any], before: JobStatus, decision: Decision) -> None:
+        """Count and log what has changed, and leave events to be sent."""
+        after = decision.status
+        if after.phase is Phase.RUNNING:
+            self.running.add(key)
+        else:
+            self._forget(key)
+        for event in decision.events:
+            log.info("%s: %s: %s", key, event.reason, event.message)
+            self.outbox.append((key.namespace, _event(document, event, self._now(), self._settings.identity)))
+        run = after.run
+        if run and run.end_time and not (before.run and before.run.id == run.id and before.run.end_time):
+            past = after.history[0] if after.history else None
+            labels = (key.kind, after.engine or "", after.phase or "")
+            self._metrics.finished.labels(*labels, past.reason if past else "").inc()
+            if run.start_time:
+                self._metrics.durations.labels(*labels).observe((run.end_time - run.start_time).total_seconds())
+
+    def _forget(self, key: Key) -> None:
+        self.running.discard(key)
+        self._progress.pop(key, None)
+
+
+def _progress(said: dict[str, Any] | None) -> Progress | None:
+    """Progress as a driver says it; None for anything else."""
+    if said is None or not isinstance(said.get("stage"), str) or not said["stage"]:
+        return None
+    done, total = said.get("done"), said.get("total")
+    if type(done) is not int or done < 0:
+        return None
+    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None)
+
+
+def _refusal(error: ApiError) -> Refusal:
+    trouble = troubles.of_warning(error.reason or "Refused", error.message)
+    return Refusal(trouble.reason, trouble.message, final=error.code in _FINAL)
+
+
+def _event(document: dict[str, Any], event: Event, now: datetime, instance: str) -> dict[str, Any]:
+    """An Event about a job. Its name follows from what it says and when: it cannot be there twice."""
+    metadata = document["metadata"]
+    said = hashlib.sha256(repr((metadata.get("uid"), event, now)).encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": EVENTS.kind,
+        "metadata": {"name": f"{metadata['name'][:200]}.{said}", "namespace": metadata["namespace"]},
+        "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": "almanac.dev/operator",
+        "reportingInstance": (instance or "operator")[:128],
+        "action": "Reconcile",
+        "type": event.type,
+        "reason": event.reason,
+        "note": troubles.plain(event.message),
+        "regarding": {
+            "apiVersion": document["apiVersion"],
+            "kind": document["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata.get("uid", ""),
+        },
+    }

@@ -1,0 +1,60 @@
+"""A job as the API has it, in and out: the document read, its status read, and its status as a patch. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from almanac import podtemplate
+from almanac.api import KINDS, Job, JobError, JobStatus, Problem, invalid_spec, problems
+from almanac.tolerant import tolerant
+
+Raw = Mapping[str, Any]
+
+
+def read_job(document: Raw) -> Job | JobError:
+    """The job of a document, or all that is wrong with it as the error that refuses it."""
+    kind = KINDS.get(document.get("kind", ""))
+    if kind is None:
+        return invalid_spec([Problem(("kind",), f"must be one of {', '.join(KINDS)}")])
+    try:
+        job = kind.parse({name: part for name, part in document.items() if name != "status"})
+        _ = job.spec.hash
+    except ValidationError as error:
+        return invalid_spec(problems(error))
+    except (RecursionError, ValueError):  # pydantic writes out what is nested up to some depth, json to another
+        return invalid_spec([Problem(("spec",), "is nested too deeply, or holds text that is no Unicode")])
+    wrong = podtemplate.problems(job.spec.pod_template)
+    return invalid_spec(wrong) if wrong else job
+
+
+def read_status(document: Raw) -> JobStatus:
+    """The status of a document; what cannot be understood of it counts as not there."""
+    return tolerant(JobStatus, document.get("status")) or JobStatus()
+
+
+def status_patch(document: Raw, status: JobStatus) -> dict[str, Any] | None:
+    """The JSON merge patch that makes a document's status say `status`; None where it says so already."""
+    changed = _difference(document.get("status") or {}, status_document(status))
+    return {"status": changed} if changed else None
+
+
+def status_document(status: JobStatus) -> dict[str, Any]:
+    """A status as the API has it."""
+    return status.model_dump(mode="json", exclude_none=True)
+
+
+def _difference(old: Raw, new: Raw) -> dict[str, Any]:
+    """The merge patch from `old` to `new`: lists are replaced as a whole, and what is gone is null."""
+    patch: dict[str, Any] = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            inside = _difference(before, value)
+            if inside:
+                patch[name] = inside
+        elif name not in old or before != value:
+            patch[name] = value
+    return patch

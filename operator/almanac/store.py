@@ -1,0 +1,206 @@
+"""What the operator remembers of the cluster: each job as it was read last, and the facts of its drivers and pods.
+
+Small on purpose: a job is kept as compressed JSON without what only others read, a pod as a few facts. An older version
+of an object never replaces a newer one, whichever way it arrives. Touches no API.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from almanac import observed
+from almanac.api import KINDS, Phase
+from almanac.observed import Driver, Observed, Pod
+
+Raw = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """A job."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    version: int
+    uid: str
+    phase: str
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    namespace: str
+    version: int
+    fact: Driver | Pod
+
+
+class Store:
+    """Jobs, drivers and pods. Methods that change it return the key of the job that this concerns, if it is known."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[Key, _Kept] = {}
+        self._keys: dict[str, Key] = {}
+        self._facts: dict[str, dict[str, _Fact]] = {"Job": {}, "Pod": {}}
+        self._children: dict[str, set[tuple[str, str]]] = {}
+
+    def put(self, raw: Raw) -> Key | None:
+        """Remember an object: a job, a driver or a pod; others are left out."""
+        return self.put_job(raw) if raw.get("kind") in KINDS else self._put_fact(raw)
+
+    def remove(self, raw: Raw) -> Key | None:
+        """Forget an object that was deleted."""
+        metadata = raw["metadata"]
+        if raw.get("kind") not in KINDS:
+            return self._forget(raw.get("kind", ""), metadata.get("uid", ""))
+        key = _key(raw)
+        self.drop(key, metadata.get("uid", ""))
+        return key
+
+    def put_job(self, raw: Raw) -> Key | None:
+        """Remember a job; None where this version, or a newer one, is known."""
+        key, version = _key(raw), _version(raw)
+        kept = self._jobs.get(key)
+        uid = raw["metadata"].get("uid", "")
+        if kept is not None and version and kept.version >= version:
+            return None
+        if kept is not None and kept.uid != uid:
+            self._keys.pop(kept.uid, None)
+        self._jobs[key] = _Kept(version, uid, _phase(raw), _packed(raw))
+        self._keys[uid] = key
+        return key
+
+    def drop(self, key: Key, uid: str) -> None:
+        """Forget a job, if it is the one of this uid still."""
+        kept = self._jobs.get(key)
+        if kept is not None and kept.uid == uid:
+            del self._jobs[key]
+            self._keys.pop(uid, None)
+
+    def job(self, key: Key) -> dict[str, Any] | None:
+        """A job's document as it was read last."""
+        kept = self._jobs.get(key)
+        return _unpacked(kept.document) if kept else None
+
+    def knows(self, raw: Raw) -> bool:
+        """Whether an object is remembered, in whatever version."""
+        uid = raw["metadata"].get("uid", "")
+        return uid in self._keys or any(uid in facts for facts in self._facts.values())
+
+    def jobs(self) -> tuple[Key, ...]:
+        """Every job."""
+        return tuple(self._jobs)
+
+    def seen(self, uid: str) -> Observed:
+        """What is there of the job of this uid."""
+        facts = [self._facts[kind][one].fact for kind, one in self._children.get(uid, ())]
+        return Observed(
+            drivers=tuple(one for one in facts if isinstance(one, Driver)),
+            pods=tuple(one for one in facts if isinstance(one, Pod)),
+        )
+
+    def keep_only(self, kind: str, namespace: str | None, uids: Iterable[str], version: int) -> set[Key]:
+        """Forget what a complete list of a namespace (None: of all), read at `version`, does not have.
+
+        Returns the jobs that this concerns. What is newer than the list stays.
+        """
+        listed = set(uids)
+        touched: set[Key | None] = set()
+        if kind in KINDS:
+            for key, kept in list(self._jobs.items()):
+                old = key.kind == kind and kept.version <= version and namespace in (None, key.namespace)
+                if old and kept.uid not in listed:
+                    self.drop(key, kept.uid)
+            return set()
+        for uid, one in list(self._facts[kind].items()):
+            if uid not in listed and one.version <= version and namespace in (None, one.namespace):
+                touched.add(self._forget(kind, uid))
+        return {key for key in touched if key is not None}
+
+    def keep_only_of(self, job: str, kind: str, uids: Iterable[str], version: int) -> None:
+        """Forget drivers or pods of the job of this uid that a complete list of them, read at `version`, has not."""
+        listed = set(uids)
+        for one_kind, uid in list(self._children.get(job, ())):
+            if one_kind == kind and uid not in listed and self._facts[kind][uid].version <= version:
+                self._forget(kind, uid)
+
+    def counts(self) -> dict[str, int]:
+        """How many objects of each kind are remembered."""
+        jobs = {kind: sum(key.kind == kind for key in self._jobs) for kind in KINDS}
+        return jobs | {kind: len(facts) for kind, facts in self._facts.items()}
+
+    def phases(self) -> dict[tuple[str, ...], float]:
+        """How many jobs there are, by kind and phase."""
+        found = Counter((key.kind, kept.phase) for key, kept in self._jobs.items())
+        return {labels: float(count) for labels, count in found.items()}
+
+    def _put_fact(self, raw: Raw) -> Key | None:
+        kind = raw.get("kind", "")
+        fact = observed.driver(raw) if kind == "Job" else observed.pod(raw) if kind == "Pod" else None
+        if fact is None:
+            return None
+        version, before = _version(raw), self._facts[kind].get(fact.uid)
+        if before is not None and version and before.version >= version:
+            return None
+        self._facts[kind][fact.uid] = _Fact(raw["metadata"].get("namespace", ""), version, fact)
+        self._children.setdefault(fact.job_uid, set()).add((kind, fact.uid))
+        same = before is not None and before.fact == fact
+        return None if same else self._keys.get(fact.job_uid)
+
+    def _forget(self, kind: str, uid: str) -> Key | None:
+        one = self._facts.get(kind, {}).pop(uid, None)
+        if one is None:
+            return None
+        job = one.fact.job_uid
+        children = self._children.get(job, set())
+        children.discard((kind, uid))
+        if not children:
+            self._children.pop(job, None)
+        return self._keys.get(job)
+
+
+def version_of(raw: Raw) -> int:
+    """The resourceVersion of an object or a list, as the number that it is since Kubernetes 1.35; 0 for another."""
+    return _version(raw)
+
+
+def _version(raw: Raw) -> int:
+    text = raw["metadata"].get("resourceVersion", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _key(raw: Raw) -> Key:
+    return Key(raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
+
+
+def _phase(raw: Raw) -> str:
+    status = raw.get("status")
+    phase = status.get("phase") if isinstance(status, Mapping) else None
+    return sys.intern(phase) if phase in set(Phase) else ""
+
+
+_UNREAD = ("managedFields", "annotations", "labels", "selfLink", "ownerReferences", "finalizers")
+"""Metadata that decides nothing."""
+
+
+def _packed(raw: Raw) -> bytes:
+    metadata = {name: value for name, value in raw["metadata"].items() if name not in _UNREAD}
+    document = {name: raw[name] for name in ("apiVersion", "kind", "spec", "status") if name in raw}
+    return zlib.compress(json.dumps(document | {"metadata": metadata}, separators=(",", ":")).encode(), 1)
+
+
+def _unpacked(document: bytes) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(zlib.decompress(document))
+    return read

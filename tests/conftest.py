@@ -1,0 +1,57 @@
+"""Fixtures that several folders of tests use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from almanac.kubeconfig import Access
+    from kube.cluster import Cluster
+
+
+REAL = bool(os.environ.get("KUBECONFIG") or os.environ.get("KUBEBUILDER_ASSETS"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--any-cluster", action="store_true", help="use the cluster of KUBECONFIG although it is another machine's"
+    )
+
+
+def pytest_report_header() -> str:
+    where = (
+        "embedded, and a real one" if REAL else "embedded only; a real one too with KUBECONFIG or KUBEBUILDER_ASSETS"
+    )
+    return f"Kubernetes API: {where}"
+
+
+@pytest.fixture(scope="session")
+def real_api(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[tuple[Access, bool]]:
+    """A real API server, and whether controllers run beside it: see `kube.real`."""
+    from kube.real import found, tidy
+
+    with found(tmp_path_factory.mktemp("control-plane"), request.config.getoption("--any-cluster")) as api:
+        yield api
+        tidy(api[0])
+
+
+@pytest.fixture(params=["embedded", "real"] if REAL else ["embedded"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    """A Kubernetes API with the project's kinds and a fresh namespace: see `kube.cluster`.
+
+    Each test runs on the embedded API, and once more on a real one where the environment names one.
+    """
+    from kube.cluster import embedded
+    from kube.real import real
+
+    with ExitStack() as stack:
+        made: Any = embedded(tmp_path)
+        if request.param == "real":
+            made = real(*request.getfixturevalue("real_api"), tmp_path)
+        yield stack.enter_context(made)

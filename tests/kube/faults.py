@@ -1,0 +1,90 @@
+"""What goes wrong on the way to an API server, on demand: see Fault and Switches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as the log keeps it."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    agent: str = ""
+    watch: bool = False
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to the next `times` requests that match: an error, a wait, a hang-up.
+
+    `path` is a regular expression that is searched for in the path, e.g. `r"/jobs$"`. With `late`, the request is
+    carried out before it fails, as when an answer is lost.
+    """
+
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    reason: str = ""
+    retry_after: int = 0
+    delay: float = 0.0
+    reset: bool = False
+    late: bool = False
+    watches: bool = False
+    """Whether it is for watches; they are spared otherwise."""
+    times: float = 1
+
+    def meets(self, request: Request) -> bool:
+        if self.times < 1 or request.watch != self.watches:
+            return False
+        if self.method not in ("", request.method) or not re.search(self.path, request.path):
+            return False
+        self.times -= 1
+        return True
+
+
+@dataclass
+class Switches:
+    """The state of everything that can go wrong, and the log of what was asked."""
+
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    away: bool = False
+    muted: bool = False
+    generation: int = 0
+    """Watches that began in an older one end."""
+    compacted: bool = False
+
+    def next(self, request: Request) -> Fault | None:
+        self.requests.append(request)
+        return next((one for one in self.faults if one.meets(request)), None)
+
+    @contextmanager
+    def during(self, *faults: Fault) -> Iterator[None]:
+        """Faults that end with the block."""
+        self.faults.extend(faults)
+        try:
+            yield
+        finally:
+            for one in faults:
+                self.faults.remove(one)
+
+
+REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}

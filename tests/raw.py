@@ -1,0 +1,114 @@
+"""Jobs, pods and events as the Kubernetes API writes them, for tests of those who read them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import goldens
+from almanac import names
+from almanac.api import Engine, ExitCode, Reason, Report, Result, Run
+
+Raw = dict[str, Any]
+
+
+def time(moment: datetime) -> str:
+    """A moment as the API writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+CREATED = goldens.START + timedelta(seconds=1)
+
+
+def driver(run: Run | None = None, created: datetime = CREATED, **status: Any) -> Raw:
+    """The driver of a run, as the operator creates it and the API stores it."""
+    of = goldens.job(goldens.document("smallest"))
+    made = goldens.build(of, run or goldens.first_run(of), Engine.LOCAL, goldens.SETTINGS)[-1]
+    made["metadata"] |= {"uid": f"uid-of-{made['metadata']['name']}", "creationTimestamp": time(created)}
+    return made | {"status": status}
+
+
+def condition(kind: str, reason: str = "", message: str = "", status: str = "True", at: datetime = CREATED) -> Raw:
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": time(at)}
+
+
+def pod(of: Raw, created: datetime = CREATED, name: str = "a", **status: Any) -> Raw:
+    """A pod of a driver, as the Job controller makes it."""
+    template = of["spec"]["template"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": of["metadata"]["name"], "uid": of["metadata"]["uid"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{of['metadata']['name']}-{name}",
+            "namespace": of["metadata"]["namespace"],
+            "uid": f"uid-of-pod-{of['metadata']['uid']}-{name}",
+            "creationTimestamp": time(created),
+            "labels": template["metadata"]["labels"] | {"batch.kubernetes.io/job-name": of["metadata"]["name"]},
+            "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
+        },
+        "spec": template["spec"],
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def container(name: str = names.CONTAINER, **state: Any) -> Raw:
+    """The status of a container."""
+    return {"name": name, "ready": False, "restartCount": 0, "state": state}
+
+
+def running() -> Raw:
+    """The status of a pod that runs."""
+    return {"phase": "Running", "podIP": "10.0.0.7", "containerStatuses": [container(running={"startedAt": ""})]}
+
+
+def waiting(reason: str, message: str = "") -> Raw:
+    """The status of a pod whose container waits."""
+    return {"containerStatuses": [container(waiting={"reason": reason, "message": message})]}
+
+
+def terminated(code: int, message: str = "", reason: str = "Error", at: datetime = CREATED) -> Raw:
+    """The status of a pod whose container has ended."""
+    end = {"exitCode": code, "reason": reason, "message": message, "finishedAt": time(at)}
+    return {"phase": "Failed" if code else "Succeeded", "containerStatuses": [container(terminated=end)]}
+
+
+def success(run: str) -> str:
+    """The termination message of a run that is complete."""
+    result = Result(
+        uri=f"s3://ledger/models/runs/{run}", entities=5, rows=60, scores={"mase": 0.87}, checksum="sha256:0"
+    )
+    return Report(
+        run=run,
+        reason=Reason.COMPLETED,
+        exit_code=ExitCode.DONE,
+        engine=Engine.LOCAL,
+        message="5 entities",
+        result=result,
+    ).to_json()
+
+
+def failure(run: str, reason: Reason, message: str) -> str:
+    """The termination message of a run that a person can mend."""
+    return Report(run=run, reason=reason, exit_code=reason.exit_code, engine=Engine.LOCAL, message=message).to_json()
+
+
+def event(about: Raw, reason: str, message: str, at: datetime = CREATED) -> Raw:
+    """A warning event about an object, as v1 has it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "type": "Warning",
+        "metadata": {"name": "x", "creationTimestamp": time(at)},
+        "involvedObject": {"kind": about["kind"], "name": about["metadata"]["name"], "uid": about["metadata"]["uid"]},
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": time(at),
+    }
+
+
+def document_of(message: str) -> Raw:
+    """A termination message as the document that it is."""
+    read: Raw = json.loads(message)
+    return read

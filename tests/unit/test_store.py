@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+import goldens
+import raw
+from almanac.store import Key, Store
+
+KEY = Key("ForecastJob", "default", "smallest")
+
+
+def versioned(one: dict[str, Any], version: int, **metadata: Any) -> dict[str, Any]:
+    kind = one.get("kind") or ("Pod" if "containers" in one["spec"] else "Job")
+    more = {"namespace": "default", "resourceVersion": str(version), **metadata}
+    return {**one, "kind": kind, "metadata": {**one["metadata"], **more}}
+
+
+def job(version: int = 1, uid: str = goldens.UID, **status: Any) -> dict[str, Any]:
+    metadata = {"name": "smallest", "namespace": "default", "uid": uid, "resourceVersion": str(version)}
+    noise = {"managedFields": [{"manager": "kubectl"}], "annotations": {"note": "x" * 1000}}
+    kind = {"apiVersion": "almanac.dev/v1alpha1", "kind": "ForecastJob"}
+    return {**kind, "metadata": metadata | noise, "spec": {"horizon": version}, "status": status}
+
+
+def test_a_job_is_remembered_without_what_decides_nothing() -> None:
+    store = Store()
+    assert store.put(job(phase="Running")) == KEY
+    kept = store.job(KEY)
+    assert kept is not None
+    assert kept["spec"] == {"horizon": 1}
+    assert set(kept["metadata"]) == {"name", "namespace", "uid", "resourceVersion"}
+    assert store.phases() == {("ForecastJob", "Running"): 1.0}
+
+
+def test_an_older_version_never_replaces_a_newer_one() -> None:
+    store = Store()
+    store.put(job(5))
+    assert store.put(job(4)) is None
+    assert store.put(job(5)) is None
+    kept = store.job(KEY)
+    assert kept is not None
+    assert kept["spec"] == {"horizon": 5}
+
+
+def test_the_end_of_a_job_does_not_take_the_one_that_has_its_name_now() -> None:
+    store = Store()
+    store.put(job(1, uid="old"))
+    store.put(job(3, uid="new"))
+    store.remove(job(2, uid="old"))
+    store.drop(KEY, "old")
+    assert store.job(KEY) is not None
+    store.remove(job(4, uid="new"))
+    assert store.job(KEY) is None
+
+
+def test_drivers_and_pods_are_found_by_their_job_and_only_news_counts() -> None:
+    store = Store()
+    store.put(job())
+    driver = versioned(raw.driver(), 2)
+    pod = versioned(raw.pod(driver), 3)
+    assert store.put(driver) == KEY
+    assert store.put(pod) == KEY
+    seen = store.seen(goldens.UID)
+    assert [one.name for one in seen.drivers] == [driver["metadata"]["name"]]
+    assert [one.name for one in seen.pods] == [pod["metadata"]["name"]]
+    assert store.put(versioned(pod, 4)) is None, "nothing that decides has changed"
+    assert store.remove(pod) == KEY
+    assert store.seen(goldens.UID).pods == ()
+    assert store.counts() == {"ForecastJob": 1, "Job": 1, "Pod": 0}
+
+
+def test_what_a_complete_list_does_not_have_is_forgotten_unless_it_is_newer() -> None:
+    store = Store()
+    store.put(job())
+    driver = versioned(raw.driver(), 2)
+    store.put(driver)
+    assert store.keep_only("Job", "default", [], version=1) == set()
+    assert store.keep_only("Job", "elsewhere", [], version=9) == set()
+    assert store.keep_only("Job", "default", [], version=9) == {KEY}
+    assert store.seen(goldens.UID).drivers == ()
+    store.put(driver)
+    store.keep_only_of(goldens.UID, "Job", [], version=9)
+    assert store.seen(goldens.UID).drivers == ()
+    store.keep_only("ForecastJob", None, [], version=9)
+    assert store.jobs() == ()
+
+
+def test_what_is_not_the_operators_is_left_out() -> None:
+    store = Store()
+    stranger = {"kind": "Job", "metadata": {"name": "backup", "namespace": "default", "uid": "u"}, "spec": {}}
+    assert store.put(stranger) is None
+    assert not store.knows(stranger)
+    assert store.counts()["Job"] == 0

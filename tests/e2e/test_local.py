@@ -531,7 +531,8 @@ def test_values_that_no_model_takes(tmp_path: Path) -> None:
     model = loaded(tmp_path / "out")
     status = {name: model.parameters(name)["status"][0].as_py() for name in odd}
     assert (status["infinite"], status["constant"], status["null"]) == ("not_finite", "constant", "empty")
-    assert model.report["failedEntities"] == 2
+    assert status["huge"] == "not_finite"
+    assert model.report["failedEntities"] == 3
     assert len(model.forecasts("infinite")) == 0
     assert model.forecasts("constant")["lo95"].to_pylist() == [5.0] * 7
     assert model.parameters("account-0000000") == _alone(good, tmp_path).parameters("account-0000000")

@@ -26,3 +26,65 @@ def document(**fields: Any) -> dict[str, Any]:
             place = place.setdefault(parent, {})
         place[last] = value
     return made
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"model": {"order": [1, 3, 1]}},
+    {"model": {"seasonalOrder": [0, 2, 1], "seasonLength": 7}},
+    {"model": {"seasonalOrder": [1, 0, 0]}},
+    {"model": {"family": "ets", "order": [2, 1, 1]}},
+    {"model": {"family": "ets", "seasonalOrder": [1, 0, 0]}},
+    {"model": {"family": "ets"}, "missing": "drop"},
+    {"model": {"family": "theta"}, "missing": "drop"},
+    {"intervals": [80, 95, 80]},
+    {"intervals": [0]},
+    {"intervals": [100]},
+    {"intervals": list(range(1, 12))},
+    {"frequency": "2 days"},
+    {"frequency": "D-MON"},
+    {"horizon": 0},
+    {"horizon": "3"},
+    {"missing": "nan"},
+    {"output__uri": "s3://ledger/raw/models"},
+    {"output__uri": "s3://ledger/raw"},
+    {"output__uri": "s3a://ledger/models"},
+    {"output__uri": "s3://key:secret@ledger/models"},
+    {"output__uri": "hdfs://ledger/models"},
+    {"output__uri": "file://models"},
+    {"source__uri": ""},
+    {"source__columns": {"entity": "a", "time": "b", "value": "b"}},
+    {"source__columns": {"entity": "a", "time": "b"}},
+    {"spark__conf": {"master": "x"}},
+    {"spark__conf": {"spark.x": 3}},
+    {"spark__executors__memory": "4GB"},
+    {"spark__driver__memory": "0.0Gi"},
+    {"schedule": "* * * *"},
+    {"schedule": "0 0 * * * *"},
+    {"model": {"constant": "yes"}},
+    {"model": {"constant": 3}},
+    {"suspend": "true"},
+    {"concurrencyPolicy": "Allow"},
+    {"activeDeadlineSeconds": 0},
+]
+"""Fields for `document` with which both the models and Kubernetes refuse a job."""
+
+TAKEN: list[dict[str, Any]] = [
+    {"model": {"order": [5, 2, 5], "seasonalOrder": [2, 1, 2], "seasonLength": 366}},
+    {"model": {"constant": True}},
+    {"model": {"constant": False, "order": [0, 2, 1]}},
+    {"model": {"family": "autoarima", "seasonLength": 12}, "missing": "drop"},
+    {"intervals": []},
+    {"intervals": [0.5, 99.5, 80]},
+    {"frequency": "15min", "floor": -1.5},
+    {"frequency": "W-SUN", "missing": "interpolate"},
+    {"source__uri": "data/in", "output__uri": "data/in-out"},
+    {"source__uri": "file:///data", "output__uri": "/out"},
+    {"source__uri": "gs://bucket", "output__uri": "s3://bucket/x"},
+    {"spark": {"conf": {"spark.x": "3"}, "executors": {"memory": "1.5Gi"}}},
+    {"schedule": "*/5 0 1,2 jan-feb mon", "timeZone": "UTC"},
+    {"schedule": "@daily"},
+    {"podTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "x", "env": []}]}}},
+    {"image": "", "serviceAccountName": "", "schedule": "", "timeZone": ""},
+    {"storage": {"endpoint": "", "region": "", "secretName": ""}},
+]
+"""Fields for `document` with which both take it."""

@@ -29,6 +29,14 @@ class Crash(Exception):  # noqa: N818 - it is not an error
     """The operator's process has died."""
 
 
+class View:
+    """What somebody saw of a world at some moment."""
+
+    def __init__(self, job: Raw, drivers: list[Raw], pods: list[Raw]) -> None:
+        self.job = deepcopy(job)
+        self.seen = observe([*drivers, *pods])
+
+
 class World:
     """What the API holds of a job and its children."""
 
@@ -42,6 +50,8 @@ class World:
         self.warnings: list[Raw] = []
         self.created: list[Raw] = []
         """Every driver that there has ever been, in order."""
+        self.stopped: list[str] = []
+        """Names of drivers that the operator deleted while they were active."""
         self.events: list[Event] = []
         self.writes = 0
         """Requests so far that changed something."""
@@ -161,11 +171,22 @@ class World:
     def reconcile(self, crash_after: int | None = None) -> datetime | None:
         """Let the operator look until it has nothing to do. It dies after some number of requests, if one is given."""
         limit = None if crash_after is None else self.writes + crash_after
+        fresh = False
         for _ in range(20):
-            decision = self._round(limit)
+            written = self.job.get("status")
+            decision = self._round(self.view(), limit, fresh)
+            fresh = self.job.get("status") != written
             if decision.requeue is None or decision.requeue > self.now:
                 return decision.requeue
         raise AssertionError(f"the operator does not come to rest: {decision}")
+
+    def view(self) -> View:
+        """What there is now, for somebody who acts on it later."""
+        return View(self.job, [*self.drivers.values()], [*self.pods.values()])
+
+    def reconcile_late(self, view: View) -> None:
+        """Let an operator look once whose watches have stopped some time ago."""
+        self._round(view, None, False)
 
     def settle(self) -> datetime | None:
         """Operator and Job controller take turns until both have nothing to do."""
@@ -177,54 +198,61 @@ class World:
                 return requeue
         raise AssertionError("the cluster does not come to rest")
 
-    def decide(self, seen: Observed) -> Decision:
-        read = read_job(self.job)
+    def decide(self, seen: Observed, job: Raw | None = None) -> Decision:
+        """What the operator makes of a job, the present one if none is given."""
+        job = job or self.job
+        read, status = read_job(job), read_status(job)
         if isinstance(read, JobError):
-            return lifecycle.refuse(self.job, read, self.status, self.now)
-        return lifecycle.decide(read, self.status, seen, self.now, self.engines)
+            return lifecycle.refuse(job, read, status, self.now)
+        return lifecycle.decide(read, status, seen, self.now, self.engines)
 
-    def _round(self, limit: int | None) -> Decision:
-        seen = observe([*self.drivers.values(), *self.pods.values()])
-        decision = self.decide(seen)
+    def _round(self, view: View, limit: int | None, fresh: bool) -> Decision:
+        job, seen = view.job, replace(view.seen, fresh=fresh)
+        decision = self.decide(seen, job)
         if decision.look:
-            seen = replace(seen, live=True)
-            decision = self.decide(seen)
+            job, seen = self.job, replace(self.view().seen, live=True)
+            decision = self.decide(seen, job)
         if decision.ask:
             told = [found for one in self.warnings if (found := warning(one)) and found.about == decision.ask.uid]
             seen = replace(seen, warnings=tuple(told))
-            decision = self.decide(seen)
+            decision = self.decide(seen, job)
         assert not decision.look
-        assert self.decide(seen) == decision
+        assert self.decide(seen, job) == decision
         if self.refusal and any(isinstance(one, Create) for one in decision.actions):
-            decision = self.decide(replace(seen, refusal=self.refusal))
+            decision = self.decide(replace(seen, refusal=self.refusal), job)
             assert not any(isinstance(one, Create) for one in decision.actions)
-        steps: list[Callable[[], None]] = [lambda one=one: self._act(one) for one in decision.actions]  # type: ignore[misc]
-        patch = status_patch(self.job, decision.status)
-        if patch:
-            steps.append(lambda: self._write(patch))
-        for step in steps:
-            if limit is not None and self.writes >= limit:
-                raise Crash
-            self.writes += 1
-            step()
-        self.events += decision.events
+        for action in decision.actions:
+            self._request(limit, lambda one=action: self._act(one, job, seen))  # type: ignore[misc]
+        patch = status_patch(job, decision.status)
+        if patch and job == self.job:  # else a conflict
+            self._request(limit, lambda: self._write(patch))
+            self.events += decision.events
         return decision
+
+    def _request(self, limit: int | None, send: Callable[[], None]) -> None:
+        if limit is not None and self.writes >= limit:
+            raise Crash
+        self.writes += 1
+        send()
 
     def _write(self, patch: Raw) -> None:
         self.job = merged(self.job, patch)
 
-    def _act(self, action: Action) -> None:
+    def _act(self, action: Action, job: Raw, seen: Observed) -> None:
+        there = self.drivers.get(action.driver) if not isinstance(action, Create) else None
         if isinstance(action, Create):
-            self._create(action)
+            self._create(action, job)
         elif isinstance(action, Delete):
-            self.config_maps.pop(action.driver, None)
-            if action.driver in self.drivers:
+            known = seen.named(action.driver)
+            if there and (known is None or known.uid == there["metadata"]["uid"]):
+                self.stopped += [] if ended(there) else [action.driver]
                 self.delete_driver(action.driver)
-        elif action.driver in self.drivers:
-            self._suspend(action, self.drivers[action.driver])
+            self.config_maps.pop(action.driver, None)
+        elif there:
+            self._suspend(action, there)
 
-    def _create(self, action: Create) -> None:
-        job = read_job(self.job)
+    def _create(self, action: Create, document: Raw) -> None:
+        job = read_job(document)
         assert isinstance(job, Job)
         self.config_maps.setdefault(action.run.driver, config_map(job, action.run, action.engine))
         if action.run.driver not in self.drivers:

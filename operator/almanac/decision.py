@@ -67,6 +67,6 @@ class Decision:
     events: tuple[Event, ...] = ()
     """One for each transition, to be sent once the status is written."""
     look: bool = False
-    """Something is missing. Read the job's drivers and pods from the API, and decide again with `Observed.live`."""
+    """Something is missing. Read the job, its drivers and pods from the API, and decide again with `Observed.live`."""
     ask: Ask | None = None
     """Read the warning events about this object, and decide again with them as `Observed.warnings`."""

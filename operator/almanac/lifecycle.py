@@ -3,24 +3,27 @@
 A reconcile asks `decide`, carries out the actions, then writes the status, and asks again when the decision says so. It
 may die between any two of these: what must be on record before it is done (that there is a run before its driver is
 created, how a run ended before its driver is deleted) takes two decisions, of which the first only writes.
+
+What it sees may be old, since watches lag, and another operator may have gone on from there. A status is written over
+the version that it was decided on, or not at all; and a driver is created only where that has just happened, or where
+everything was read anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from almanac import runs, troubles
-from almanac.api import Engine, ExitCode, Job, JobError, JobStatus, Phase, Run, Trigger
+from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
+from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Action, Ask, Create, Decision, Delete, Event, Suspend
+from almanac.decision import Action, Create, Decision, Delete, Event, Suspend
 from almanac.endings import Ending, ending
-from almanac.manifests import NEVER_RETRIED
-from almanac.observed import Driver, Observed, Pod, Progress
-from almanac.runs import Due
-from almanac.troubles import Trouble
+from almanac.observed import Driver, Observed, Progress, Refusal
+from almanac.waiting import waiting
 
 ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL})
 """The engines that this operator can start."""
@@ -28,52 +31,10 @@ ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL})
 CLUSTERS = {"ForecastJob": Engine.SPARK}
 """The engine that a run of each kind moves to where its data do not fit into one process."""
 
-PATIENCE = timedelta(seconds=3)
-"""How long a driver may stay silent before warning events about it are looked for."""
-ASK_EVERY = timedelta(seconds=15)
-"""Time between two looks at the warning events about a driver that does not come on."""
 RETRY = timedelta(seconds=20)
 """Time after which the API server is asked again for what it has refused."""
 DRIVERS = 2
 """Drivers that a run may have: the first, and one more if that is deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """All that a decision depends on."""
-
-    job: Job
-    before: JobStatus
-    run: Run | None
-    engine: Engine
-    seen: Observed
-    now: datetime
-    due: Due
-    engines: Collection[Engine]
-
-    @property
-    def driver(self) -> Driver | None:
-        """The driver of the present run."""
-        return self.seen.named(self.run.driver) if self.run else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What a case comes to: where the job stands, why, and what is to be done."""
-
-    phase: Phase
-    reason: str
-    message: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the status besides the phase and its conditions."""
-    actions: tuple[Action, ...] = ()
-    requeue: datetime | None = None
-    ask: Ask | None = None
-    warning: bool = False
-    look: bool = False
-
-
-_LOOK = _Verdict(Phase.PENDING, "", "", look=True)
 
 
 def decide(
@@ -85,7 +46,7 @@ def decide(
     seen = seen.of(job.metadata.uid or "")
     run, engine = runs.present(status, seen)
     due = runs.due(job, run, status.next_schedule_time, now)
-    case = _Case(job, status, run, engine or _first_engine(job), seen, now, due, engines)
+    case = Case(job, status, run, engine or _first_engine(job), seen, now, due, engines)
     verdict = _verdict(case)
     if verdict.look or (verdict.ask and seen.warnings is None):
         return Decision(status, look=verdict.look, ask=verdict.ask)
@@ -104,10 +65,12 @@ _LONG = 8192
 """Characters of a message that tells many problems at once."""
 
 
-def _verdict(case: _Case) -> _Verdict:
+def _verdict(case: Case) -> Verdict:
     """The state table: the first line that fits."""
     run, driver, suspend = case.run, case.driver, case.job.spec.suspend
     unfinished = run is not None and run.end_time is None
+    if run and (case.before.run is None or case.before.run.id != run.id):
+        return Verdict(Phase.PENDING, "Adopted", f"run {run.id} was found by its driver", requeue=case.now)
     if unfinished and run and driver and driver.outcome:
         return _ended(case, run, driver)
     if case.due.trigger and not suspend:
@@ -120,31 +83,36 @@ def _verdict(case: _Case) -> _Verdict:
         return _missing(case, run)
     if driver.held:
         resumed = (Suspend(driver.name, False),)
-        return _Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed)
+        return Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed)
     pods = case.seen.pods_of(driver)
     if any(pod.running for pod in pods):
-        return _Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", _progressed(case.seen.progress))
-    return _waiting(case, run, driver, pods)
+        return Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", _progressed(case.seen.progress))
+    return waiting(case, run, driver, pods)
 
 
-def _start(case: _Case, trigger: Trigger) -> _Verdict:
+def _start(case: Case, trigger: Trigger) -> Verdict:
     """A run is due: first stop what is active, then put the new run on record. Its driver is created after that."""
     engine = _first_engine(case.job)
     if engine not in case.engines:
         message = f"spec.engine: this operator has no engine {engine}: write {_choice(case.engines)}"
-        return _Verdict(Phase.FAILED, "EngineUnavailable", message)
+        return Verdict(Phase.FAILED, "EngineUnavailable", message)
     active = tuple(Delete(one.name) for one in case.seen.drivers if one.active)
     if active:
         message = f"{_WHY[trigger]}: the run that is active is stopped"
-        return _Verdict(Phase.PENDING, "Replacing", message, actions=active)
+        return Verdict(Phase.PENDING, "Replacing", message, _stopped(case.run), active)
     run = runs.claimed(case.job, case.run, case.seen, trigger, case.now)
-    changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **_NO_PROGRESS}
+    changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **NO_PROGRESS}
     rest: tuple[Action, ...] = ()
     if case.run is not None and case.run.end_time is None:
-        past = runs.over(case.run, Phase.FAILED, "Replaced", _second(case.now))
+        past = runs.over(case.run, Phase.FAILED, "Replaced", second(case.now))
         changes["history"] = runs.remembered(case.before.history, past)
         rest = (Delete(case.run.driver),)
-    return _Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, rest, requeue=case.now)
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, rest, requeue=case.now)
+
+
+def _stopped(run: Run | None) -> dict[str, Any]:
+    """A run whose driver is deleted on purpose: should its spec come back, it goes on with another one."""
+    return {"run": run.model_copy(update={"attempts": 0})} if run and run.end_time is None else {}
 
 
 def _first_engine(job: Job) -> Engine:
@@ -162,19 +130,20 @@ _WHY = {
 }
 
 
-def _hold(case: _Case) -> _Verdict:
+def _hold(case: Case) -> Verdict:
     """The job is suspended: what is active waits, or goes where it would not be continued."""
     afresh = case.due.trigger in _AFRESH
     active = [one for one in case.seen.drivers if one.active]
-    if afresh:
-        actions: tuple[Action, ...] = tuple(Delete(one.name) for one in active)
-    else:
-        actions = tuple(Suspend(one.name, True) for one in active if one is case.driver and not one.held)
     then = "a run starts" if afresh or case.run is None else f"run {case.run.id} goes on"
-    return _Verdict(Phase.SUSPENDED, "Suspended", f"{then} once spec.suspend is false", actions=actions)
+    message = f"{then} once spec.suspend is false"
+    if afresh:
+        obsolete = tuple(Delete(one.name) for one in active)
+        return Verdict(Phase.SUSPENDED, "Suspended", message, _stopped(case.run) if active else {}, obsolete)
+    held = tuple(Suspend(one.name, True) for one in active if one is case.driver and not one.held)
+    return Verdict(Phase.SUSPENDED, "Suspended", message, actions=held)
 
 
-def _finished(case: _Case) -> _Verdict:
+def _finished(case: Case) -> Verdict:
     """The run is over: say how it ended, whatever the status has said since."""
     run, before = case.run, case.before
     past = next((one for one in before.history if run and one.id == run.id), None)
@@ -182,101 +151,40 @@ def _finished(case: _Case) -> _Verdict:
     reason = (past and past.reason) or "Unknown"
     said = ready(before.conditions)
     same = said is not None and before.phase is phase and said.reason == reason
-    return _Verdict(phase, reason, said.message if same and said else f"run {run.id if run else ''} is over")
+    return Verdict(phase, reason, said.message if same and said else f"run {run.id if run else ''} is over")
 
 
-def _missing(case: _Case, run: Run) -> _Verdict:
+def _missing(case: Case, run: Run) -> Verdict:
     """The run has no driver: it was never created, or it is gone."""
-    refusal, attempts = case.seen.refusal, run.attempts or 0
+    seen, attempts = case.seen, run.attempts or 0
     if case.engine not in case.engines:
-        return _over(case, run, "EngineUnavailable", f"this operator has no engine {case.engine}")
-    if refusal is not None:
-        begun = run.start_time or case.now
-        late = case.now >= begun + timedelta(seconds=case.job.spec.start_deadline_seconds)
-        if refusal.final or late:
-            return _over(case, run, refusal.reason, refusal.message)
-        again = case.now + RETRY
-        return _Verdict(Phase.PENDING, refusal.reason, refusal.message, requeue=again, warning=True)
-    if attempts and not case.seen.live:
-        return _LOOK
+        return over(case, run, "EngineUnavailable", f"this operator has no engine {case.engine}")
+    if seen.refusal is not None:
+        return _refused(case, run, seen.refusal)
+    if not seen.live and (attempts or not seen.fresh):
+        return LOOK
     if attempts >= DRIVERS:
-        return _over(case, run, "DriverLost", f"driver {run.driver} was deleted, as was the one before it")
+        return over(case, run, "DriverLost", f"driver {run.driver} was deleted, as was the one before it")
     create = (Create(run.model_copy(update={"attempts": attempts + 1}), case.engine),)
     if attempts:
         message = f"driver {run.driver} was deleted: it is created once more"
-        return _Verdict(Phase.PENDING, "Recreated", message, actions=create, warning=True)
+        return Verdict(Phase.PENDING, "Recreated", message, actions=create, warning=True)
     said = ready(case.before.conditions)
-    if case.before.phase is Phase.PENDING and said is not None:  # refused or submitted: that is still so
-        return _Verdict(Phase.PENDING, said.reason, said.message, actions=create)
-    return _Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create)
+    if said and case.before.phase is Phase.PENDING and said.reason != "Replacing":  # refused: that is still so
+        return Verdict(Phase.PENDING, said.reason, said.message, actions=create)
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create)
 
 
-def _waiting(case: _Case, run: Run, driver: Driver, pods: tuple[Pod, ...]) -> _Verdict:
-    """A driver none of whose pods runs: say why, until its time is up."""
-    if driver.suspended:
-        message = f"driver {driver.name} is suspended, and not by this operator: a queue may hold it"
-        return _Verdict(Phase.PENDING, "Queued", message)
-    tried = [pod.exit for pod in pods if pod.exit]
-    fresh = next((pod for pod in reversed(pods) if pod.waiting), None)
-    if tried and not fresh:
-        if tried[-1].code in _LAST or len(tried) > case.job.spec.backoff_limit:  # the Job controller has yet to say so
-            return _Verdict(Phase.RUNNING, "Running", f"run {run.id} is running")
-        said = f"{tried[-1].reason}: {tried[-1].message}"
-        message = f"attempt {len(tried)} failed, Kubernetes tries again ({said})"
-        return _Verdict(Phase.PENDING, "Retrying", message, warning=True)
-    since = fresh.created if fresh and tried else driver.started
-    deadline = since + timedelta(seconds=case.job.spec.start_deadline_seconds) if since else None
-    trouble = (fresh.trouble if fresh else None) or _warned(case, fresh.uid if fresh else driver.uid)
-    if deadline and case.now >= deadline and (trouble or case.seen.warnings is not None):
-        late = f"not running after {case.job.spec.start_deadline_seconds} s (spec.startDeadlineSeconds)"
-        if trouble is None:
-            return _over(case, run, "StartDeadlineExceeded", late)
-        return _over(case, run, trouble.reason, f"{late}: {trouble.message}")
-    if fresh and fresh.trouble:
-        return _Verdict(Phase.PENDING, fresh.trouble.reason, _told(case, fresh.trouble), requeue=deadline, warning=True)
-    return _silent(case, run, fresh or driver, trouble, since, deadline)
+def _refused(case: Case, run: Run, refusal: Refusal) -> Verdict:
+    """The API server would not have the driver: that may change, for a while."""
+    patient = (run.start_time or case.now) + timedelta(seconds=case.job.spec.start_deadline_seconds)
+    if refusal.final or case.now >= patient:
+        return over(case, run, refusal.reason, refusal.message)
+    reason = "Recreated" if run.attempts else refusal.reason
+    return Verdict(Phase.PENDING, reason, refusal.message, requeue=case.now + RETRY, warning=True)
 
 
-def _silent(
-    case: _Case,
-    run: Run,
-    about: Pod | Driver,
-    trouble: Trouble | None,
-    since: datetime | None,
-    deadline: datetime | None,
-) -> _Verdict:
-    """Something that does not come on, and does not say why: after a while, warning events are asked about it."""
-    patient = min(filter(None, ((since or case.now) + PATIENCE, deadline)))
-    ask = None if case.now < patient else Ask("Pod" if isinstance(about, Pod) else "Job", about.name, about.uid)
-    again = patient if ask is None else min(filter(None, (deadline, case.now + ASK_EVERY)))
-    if trouble:
-        return _Verdict(Phase.PENDING, trouble.reason, trouble.message, requeue=again, ask=ask, warning=True)
-    said = ready(case.before.conditions)
-    if case.before.phase is Phase.PENDING and said and said.reason in _FRESH:
-        return _Verdict(Phase.PENDING, said.reason, said.message, requeue=again, ask=ask)
-    return _Verdict(Phase.PENDING, "Starting", f"run {run.id} is starting", requeue=again, ask=ask)
-
-
-_LAST = (ExitCode.DONE, *NEVER_RETRIED)
-"""Exit codes after which there is no other attempt."""
-
-_FRESH = ("Submitted", "Recreated", "Resumed", "Escalated")
-
-
-def _told(case: _Case, trouble: Trouble) -> str:
-    """The message of a trouble, or the one that the status has where that says more."""
-    said = ready(case.before.conditions)
-    return said.message if trouble.vague and said and said.reason == trouble.reason else trouble.message
-
-
-def _warned(case: _Case, uid: str) -> Trouble | None:
-    """What the last warning event about an object says."""
-    told = [one for one in case.seen.warnings or () if one.about == uid]
-    last = max(told, key=lambda one: one.time, default=None)
-    return troubles.of_warning(last.reason, last.message) if last else None
-
-
-def _ended(case: _Case, run: Run, driver: Driver) -> _Verdict:
+def _ended(case: Case, run: Run, driver: Driver) -> Verdict:
     """The driver is done: copy its report, or move to a cluster where it could not hold the data.
 
     What is due is left for the next decision: only then is this run known to be over.
@@ -285,50 +193,35 @@ def _ended(case: _Case, run: Run, driver: Driver) -> _Verdict:
     return replace(verdict, changes={**verdict.changes, "next_schedule_time": case.before.next_schedule_time})
 
 
-def _ending(case: _Case, run: Run, driver: Driver) -> _Verdict:
+def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
     how = ending(case.job, driver, case.seen.pods_of(driver), certain=case.seen.live)
     if how is None:
-        return _LOOK
-    end = (driver.outcome and driver.outcome.time) or _second(case.now)
+        return LOOK
+    end = (driver.outcome and driver.outcome.time) or second(case.now)
     if how.succeeded:
         return _succeeded(case, run, how, end)
     if not (how.too_big and case.job.spec.engine is Engine.AUTO and driver.engine is Engine.LOCAL):
-        return _over(case, run, how.reason, how.message, end)
+        return over(case, run, how.reason, how.message, end)
     cluster = CLUSTERS.get(case.job.kind)
     if cluster is None or cluster not in case.engines:
         message = f"{how.message}: this operator has no engine {cluster} to go on with"
-        return _over(case, run, "EngineUnavailable", message, end)
-    changes = {"run": runs.moved(case.job, run, cluster), "engine": cluster, **_NO_PROGRESS}
+        return over(case, run, "EngineUnavailable", message, end)
+    changes = {"run": runs.moved(case.job, run, cluster), "engine": cluster, **NO_PROGRESS}
     message = f"run {run.id} goes on with engine {cluster}: {how.message}"
-    return _Verdict(Phase.PENDING, "Escalated", message, changes, requeue=case.now)
+    return Verdict(Phase.PENDING, "Escalated", message, changes, requeue=case.now)
 
 
-def _succeeded(case: _Case, run: Run, how: Ending, end: datetime) -> _Verdict:
+def _succeeded(case: Case, run: Run, how: Ending, end: datetime) -> Verdict:
     result = how.report.result if how.report else None
     past = runs.over(run, Phase.SUCCEEDED, how.reason, end, result.uri if result else "")
     changes = {
         "run": run.model_copy(update={"end_time": end}),
         "result": result,
         "history": runs.remembered(case.before.history, past),
-        **_NO_PROGRESS,
+        **NO_PROGRESS,
         "progress": "100%",
     }
-    return _Verdict(Phase.SUCCEEDED, how.reason, how.message, changes, requeue=case.now)
-
-
-def _over(case: _Case, run: Run, reason: str, message: str, end: datetime | None = None) -> _Verdict:
-    """The run has failed. Its driver, if it has one, is deleted once that is on record; without one, the rest is."""
-    end = end or _second(case.now)
-    rest = () if case.driver else (Delete(run.driver),)
-    past = runs.over(run, Phase.FAILED, reason, end)
-    changes = {
-        "run": run.model_copy(update={"end_time": end}),
-        "history": runs.remembered(case.before.history, past),
-    }
-    return _Verdict(Phase.FAILED, reason, message, changes, rest, requeue=case.now)
-
-
-_NO_PROGRESS: dict[str, Any] = {"progress": "", "stage": "", "done": None, "total": None}
+    return Verdict(Phase.SUCCEEDED, how.reason, how.message, changes, requeue=case.now)
 
 
 def _progressed(progress: Progress | None) -> dict[str, Any]:
@@ -339,7 +232,7 @@ def _progressed(progress: Progress | None) -> dict[str, Any]:
     return {"progress": percent, "stage": progress.stage, "done": progress.done, "total": progress.total}
 
 
-def _decision(case: _Case, verdict: _Verdict) -> Decision:
+def _decision(case: Case, verdict: Verdict) -> Decision:
     """A verdict as a decision: the whole status, what is swept up besides, and when to look again."""
     job, before, at = case.job, case.before, case.due.tick
     kept = before.next_schedule_time if case.due.trigger is Trigger.SCHEDULE else at.next
@@ -358,7 +251,7 @@ def _decision(case: _Case, verdict: _Verdict) -> Decision:
     )
 
 
-def _swept(case: _Case) -> tuple[tuple[Delete, ...], datetime | None]:
+def _swept(case: Case) -> tuple[tuple[Delete, ...], datetime | None]:
     """Drivers that have no use any more, and when the next one has not.
 
     Only what the status has on record counts: the present run's driver is not touched until its end is written.
@@ -387,8 +280,3 @@ def _generation(metadata: object) -> int:
 
 def _choice(engines: Collection[Engine]) -> str:
     return " or ".join(sorted({Engine.AUTO, *engines}))
-
-
-def _second(time: datetime) -> datetime:
-    """A time as the API keeps it."""
-    return time.replace(microsecond=0)

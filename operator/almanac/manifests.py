@@ -23,9 +23,7 @@ PORT = 9400
 """Where a driver tells its progress (/progress) and metrics (/metrics)."""
 USER = 10001
 
-NEVER_RETRIED = tuple(
-    sorted(code for code in ExitCode if not code.worth_a_retry and code not in (ExitCode.DONE, ExitCode.INTERRUPTED))
-)
+NEVER_RETRIED = tuple(sorted(code for code in ExitCode if code.final and code is not ExitCode.DONE))
 """Exit codes after which the same run would fail again."""
 
 

@@ -124,7 +124,9 @@ class Observed:
     """Why the last attempt to create the run's objects, a moment ago, came to nothing."""
     progress: Progress | None = None
     live: bool = False
-    """Drivers and pods were read from the API just now: what is not here does not exist."""
+    """The job, its drivers and pods were read from the API just now: what is not here does not exist."""
+    fresh: bool = False
+    """The status was written just now, by whoever decides on it: nobody else has gone on from there."""
 
     def of(self, uid: str) -> Observed:
         """What concerns the job of this uid alone."""

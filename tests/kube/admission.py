@@ -60,19 +60,30 @@ def _check_quota(quota: Document, pod: Document, objects: Objects) -> None:
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     asked = dict(_usage(pod))
     if missing := sorted(one for one in hard if "." in one and one not in asked):
-        raise forbidden("pods", name, f"failed quota: {quota['metadata']['name']}: must specify {','.join(missing)}")
+        who = ",".join(one["name"] for one in pod["spec"]["containers"])
+        told = "; ".join(f"{one} for: {who}" for one in missing)
+        raise forbidden("pods", name, f"failed quota: {quota['metadata']['name']}: must specify {told}")
     others = [one for one in objects.all(PODS, namespace) if one["status"].get("phase") not in _FINISHED]
-    over = []
+    over: dict[str, list[str]] = {"requested": [], "used": [], "limited": []}
     for resource in sorted(hard.keys() & asked.keys()):
         used = sum((dict(_usage(one)).get(resource, Decimal(0)) for one in others), Decimal(0))
         if used + asked[resource] > quantity(hard[resource]):
-            over.append((resource, asked[resource], used, hard[resource]))
-    if over:
-        told = [
-            f"{word}: {','.join(f'{one[0]}={one[place]:f}' if place < 3 else f'{one[0]}={one[3]}' for one in over)}"
-            for place, word in ((1, "requested"), (2, "used"), (3, "limited"))
-        ]
-        raise forbidden("pods", name, f"exceeded quota: {quota['metadata']['name']}, {', '.join(told)}")
+            over["requested"].append(f"{resource}={_shown(asked[resource])}")
+            over["used"].append(f"{resource}={_shown(used)}")
+            over["limited"].append(f"{resource}={hard[resource]}")
+    if over["limited"]:
+        told = ", ".join(f"{word}: {','.join(each)}" for word, each in over.items())
+        raise forbidden("pods", name, f"exceeded quota: {quota['metadata']['name']}, {told}")
+
+
+def _shown(amount: Decimal) -> str:
+    """An amount as Kubernetes writes it."""
+    if amount != amount.to_integral_value():
+        return f"{int(amount * 1000)}m"
+    for unit, size in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
+        if amount and amount % size == 0:
+            return f"{int(amount) // size}{unit}"
+    return str(int(amount))
 
 
 def _usage(pod: Document) -> Iterator[tuple[str, Decimal]]:
@@ -92,7 +103,7 @@ def _breaks(spec: Document) -> Iterator[str]:
 
     def told(which: list[Document], must: str) -> str:
         names = ", ".join(f'"{one["name"]}"' for one in which)
-        return f"container{'s' if len(which) > 1 else ''} {names} must set {must}"
+        return f"container{'s' if len(which) > 1 else ''} {names} must {must}"
 
     def lacking(ok: object) -> list[Document]:
         return [one for one in containers if not ok(one.get("securityContext") or {})]  # type: ignore[operator]
@@ -100,25 +111,25 @@ def _breaks(spec: Document) -> Iterator[str]:
     if spec.get("hostNetwork") or spec.get("hostPID") or spec.get("hostIPC"):
         yield "host namespaces (hostNetwork=true)"
     if bad := lacking(lambda one: not one.get("privileged")):
-        yield f"privileged ({told(bad, 'securityContext.privileged=false')})"
+        yield f"privileged ({told(bad, 'not set securityContext.privileged=true')})"
     if bad := lacking(lambda one: one.get("allowPrivilegeEscalation") is False):
-        yield f"allowPrivilegeEscalation != false ({told(bad, 'securityContext.allowPrivilegeEscalation=false')})"
+        yield f"allowPrivilegeEscalation != false ({told(bad, 'set securityContext.allowPrivilegeEscalation=false')})"
     if bad := lacking(lambda one: "ALL" in one.get("capabilities", {}).get("drop", ())):
-        must = 'securityContext.capabilities.drop=["ALL"]'
+        must = 'set securityContext.capabilities.drop=["ALL"]'
         yield f"unrestricted capabilities ({told(bad, must)})"
     volumes = [one for one in spec.get("volumes") or [] if not _RESTRICTED_VOLUMES & set(one)]
     if volumes:
         kinds = ", ".join(sorted({kind for one in volumes for kind in one if kind != "name"}))
         yield f'restricted volume types (volume "{volumes[0]["name"]}" uses restricted volume type "{kinds}")'
     if bad := lacking(lambda one: one.get("runAsNonRoot", pod.get("runAsNonRoot")) is True):
-        yield f"runAsNonRoot != true (pod or {told(bad, 'securityContext.runAsNonRoot=true')})"
+        yield f"runAsNonRoot != true (pod or {told(bad, 'set securityContext.runAsNonRoot=true')})"
     if bad := lacking(lambda one: one.get("runAsUser", pod.get("runAsUser")) != 0):
-        yield f"runAsUser=0 (pod or {told(bad, 'securityContext.runAsUser to a non-zero value')})"
+        yield f"runAsUser=0 (pod or {told(bad, 'set securityContext.runAsUser to a non-zero value')})"
     if bad := lacking(
         lambda one: (
             (one.get("seccompProfile") or pod.get("seccompProfile") or {}).get("type")
             in ("RuntimeDefault", "Localhost")
         )
     ):
-        must = 'securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"'
+        must = 'set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"'
         yield f"seccompProfile (pod or {told(bad, must)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -139,6 +139,7 @@ def embedded(folder: Path) -> Iterator[Cluster]:
         yield cluster
 
 
+@cache
 def own_definitions() -> list[Document]:
     """The project's CustomResourceDefinitions, as they are committed."""
     return [yaml.safe_load(path.read_text()) for path in sorted(DEFINITIONS.glob("*.yaml"))]

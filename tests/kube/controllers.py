@@ -132,9 +132,9 @@ class Controllers:
     def _going(self, store: Store, item: Document) -> None:
         metadata = item["metadata"]
         finalizers = metadata.get("finalizers", ())
-        if store == PODS:
-            self._going_pod(item)
-        elif ORPHAN in finalizers:
+        if store == PODS and self._ends_at_once(item):
+            return
+        if ORPHAN in finalizers:
             for place in self.api.objects.dependents(metadata["uid"]):
                 found = self.api.objects.find(*place)
                 if found is not None:
@@ -161,10 +161,12 @@ class Controllers:
         owner = next((one for one in metadata.get("ownerReferences", ()) if one.get("controller")), None)
         return owner is None or not self.api.objects.has_uid(JOBS, (metadata["namespace"], owner["name"]), owner["uid"])
 
-    def _going_pod(self, pod: Document) -> None:
-        """Fail what no node will ever end."""
-        if not pod["spec"].get("nodeName") and pod["status"].get("phase") not in ("Succeeded", "Failed"):
-            self.api.objects.put(PODS, key_of(pod), {**pod, "status": {**pod["status"], "phase": "Failed"}})
+    def _ends_at_once(self, pod: Document) -> bool:
+        """Fail a pod that no node will ever end. It is looked at again then."""
+        if pod["spec"].get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
+            return False
+        self.api.objects.put(PODS, key_of(pod), {**pod, "status": {**pod["status"], "phase": "Failed"}})
+        return True
 
     def _namespace(self, namespace: Document) -> None:
         name = namespace["metadata"]["name"]

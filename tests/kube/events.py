@@ -30,7 +30,8 @@ def to_events(event: Document) -> Document:
 def problems(event: Document, group: str) -> Iterator[Problem]:
     """What the API server checks of a new event, given as core/v1. Those of events.k8s.io are held to more."""
     about = event.get("involvedObject") or {}
-    if about.get("namespace", "default") != event["metadata"].get("namespace"):
+    known = about.get("kind") in ("Job", "Pod")  # of other kinds nobody knows whether they are in namespaces
+    if (known or "namespace" not in about) and about.get("namespace", "default") != event["metadata"].get("namespace"):
         yield Problem("involvedObject.namespace", "Invalid value: does not match event.namespace")
     if not group and not event.get("eventTime"):
         return
@@ -44,3 +45,13 @@ def problems(event: Document, group: str) -> Iterator[Problem]:
             yield Problem(shown, f"Invalid value: can have at most {most} characters")
     if event.get("type") not in ("Normal", "Warning"):
         yield Problem("type", f"Invalid value: {event.get('type')!r}")
+    for name in ("count", "firstTimestamp", "lastTimestamp", "source") if group else ():
+        if event.get(name):
+            yield Problem(to_events({name: None}).popitem()[0], "Forbidden: needs to be unset", "FieldValueForbidden")
+
+
+def changed(old: Document, new: Document) -> Iterator[Problem]:
+    """What may not change through events.k8s.io: all but the series."""
+    for name in old.keys() | new.keys():
+        if name not in ("series", "metadata", "apiVersion", "kind") and old.get(name) != new.get(name):
+            yield Problem(to_events({name: None}).popitem()[0], "Invalid value: field is immutable")

@@ -90,7 +90,8 @@ class JobController:
         """Bring the number of pods to what it should be."""
         active = [one for one in pods if _active(one)]
         if job["spec"]["suspend"]:
-            for pod in active:
+            for pod in active:  # let go of first: it does not count as a failure
+                self._release(pod)
                 self._delete(job, pod)
             if _put(status, _condition("Suspended", "JobSuspended", "Job suspended")):
                 self._event(job, "Normal", "Suspended", "Job suspended")
@@ -147,8 +148,8 @@ class JobController:
         status = new["status"]
         counted: dict[str, list[str]] = {"succeeded": [], "failed": []}
         released = []
-        ends = final is not None
-        fails = ends and final is not None and final["type"] == "FailureTarget"
+        ends = final is not None or "deletionTimestamp" in job["metadata"]
+        fails = final is not None and final["type"] == "FailureTarget"
         for pod in pods:
             failed = _failed(pod, job)
             if TRACKING not in pod["metadata"].get("finalizers", ()) or not (

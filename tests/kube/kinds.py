@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from kube import events, names
 from kube.refusals import Problem, Refusal, bad_request, invalid
-from kube.resources import JOBS, PODS, Document, Resource
+from kube.resources import EVENTS, JOBS, PODS, Document, Resource
 
 MEBIBYTE = 1 << 20
 _CONTROLLER_UID, _JOB_NAME = "controller-uid", "job-name"
@@ -165,14 +165,14 @@ def _size(item: Document) -> Iterator[Problem]:
 
 def check_change(resource: Resource, old: Document, new: Document) -> None:
     """Raises Refusal for a change that the kind does not allow."""
-    found = list(names.problems(resource, new))
     check: Callable[[Document, Document], Iterator[Problem]] | None = {
         JOBS: _changed_job,
         PODS: _changed_pod,
+        EVENTS: events.changed if resource.group else None,
         ("", "configmaps"): _changed_data,
         ("", "secrets"): _changed_data,
     }.get(resource.store)
-    _raise(resource, new, [*found, *(check(old, new) if check else ())])
+    _raise(resource, new, [*names.problems(resource, new), *(check(old, new) if check else ())])
 
 
 def _changed_job(old: Document, new: Document) -> Iterator[Problem]:

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from kube import discovery, patches, selectors
+from kube import discovery, events, patches, selectors
 from kube.api import Api, Options, key_of
 from kube.refusals import Refusal, bad_request, expired, unknown_path
-from kube.resources import PODS, Document, Resource
+from kube.resources import EVENTS, PODS, Document, Resource
 from kube.selectors import Predicate
 from kube.store import Change
 from kube.tables import table
@@ -245,18 +245,24 @@ def _seen(change: Change, selects: Predicate) -> str:
     return "ADDED" if is_now else ""
 
 
+def _as_it_is(item: Document) -> Document:
+    return item
+
+
 def _line(kind: str, item: Document) -> bytes:
     return json.dumps({"type": kind, "object": item}).encode() + b"\n"
 
 
 def _selects(target: Target, query: Mapping[str, str]) -> Predicate:
     labels = selectors.by_labels(query.get("labelSelector", ""))
+    events_too = target.resource.store == EVENTS and target.resource.group
+    shown = events.to_events if events_too else _as_it_is
     fields = selectors.by_fields(query.get("fieldSelector", ""))
     namespace = target.namespace
 
     def selects(item: Document) -> bool:
         here = not namespace or item["metadata"].get("namespace") == namespace
-        return here and labels(item) and fields(item)
+        return here and labels(item) and fields(shown(item))
 
     return selects
 

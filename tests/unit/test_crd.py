@@ -13,7 +13,7 @@ from almanac import crd, reference
 from almanac.api import KINDS, ForecastJob, ForecastSpec, JobStatus
 from almanac.api.model import Model, aliases, inner
 from almanac.cli.crds import definitions
-from manifests import SMALLEST, document
+from manifests import REFUSED, SMALLEST, TAKEN, document
 
 ROOT = Path(__file__).parents[2]
 Schema = dict[str, Any]
@@ -157,47 +157,7 @@ def broken_rules(schema: Schema, value: Any, path: str = "") -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"model": {"order": [1, 3, 1]}},
-        {"model": {"seasonalOrder": [0, 2, 1], "seasonLength": 7}},
-        {"model": {"seasonalOrder": [1, 0, 0]}},
-        {"model": {"family": "ets", "order": [2, 1, 1]}},
-        {"model": {"family": "ets", "seasonalOrder": [1, 0, 0]}},
-        {"model": {"family": "ets"}, "missing": "drop"},
-        {"model": {"family": "theta"}, "missing": "drop"},
-        {"intervals": [80, 95, 80]},
-        {"intervals": [0]},
-        {"intervals": [100]},
-        {"intervals": list(range(1, 12))},
-        {"frequency": "2 days"},
-        {"frequency": "D-MON"},
-        {"horizon": 0},
-        {"horizon": "3"},
-        {"missing": "nan"},
-        {"output__uri": "s3://ledger/raw/models"},
-        {"output__uri": "s3://ledger/raw"},
-        {"output__uri": "s3a://ledger/models"},
-        {"output__uri": "s3://key:secret@ledger/models"},
-        {"output__uri": "hdfs://ledger/models"},
-        {"output__uri": "file://models"},
-        {"source__uri": ""},
-        {"source__columns": {"entity": "a", "time": "b", "value": "b"}},
-        {"source__columns": {"entity": "a", "time": "b"}},
-        {"spark__conf": {"master": "x"}},
-        {"spark__conf": {"spark.x": 3}},
-        {"spark__executors__memory": "4GB"},
-        {"spark__driver__memory": "0.0Gi"},
-        {"schedule": "* * * *"},
-        {"schedule": "0 0 * * * *"},
-        {"model": {"constant": "yes"}},
-        {"model": {"constant": 3}},
-        {"suspend": "true"},
-        {"concurrencyPolicy": "Allow"},
-        {"activeDeadlineSeconds": 0},
-    ],
-)
+@pytest.mark.parametrize("fields", REFUSED)
 def test_kubernetes_refuses_what_the_models_refuse(fields: dict[str, Any]) -> None:
     value = document(**fields)
     with pytest.raises(ValidationError):
@@ -207,28 +167,7 @@ def test_kubernetes_refuses_what_the_models_refuse(fields: dict[str, Any]) -> No
     assert wrong or broken_rules(schema, defaulted(schema, value))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"model": {"order": [5, 2, 5], "seasonalOrder": [2, 1, 2], "seasonLength": 366}},
-        {"model": {"constant": True}},
-        {"model": {"constant": False, "order": [0, 2, 1]}},
-        {"model": {"family": "autoarima", "seasonLength": 12}, "missing": "drop"},
-        {"intervals": []},
-        {"intervals": [0.5, 99.5, 80]},
-        {"frequency": "15min", "floor": -1.5},
-        {"frequency": "W-SUN", "missing": "interpolate"},
-        {"source__uri": "data/in", "output__uri": "data/in-out"},
-        {"source__uri": "file:///data", "output__uri": "/out"},
-        {"source__uri": "gs://bucket", "output__uri": "s3://bucket/x"},
-        {"spark": {"conf": {"spark.x": "3"}, "executors": {"memory": "1.5Gi"}}},
-        {"schedule": "*/5 0 1,2 jan-feb mon", "timeZone": "UTC"},
-        {"schedule": "@daily"},
-        {"podTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "x", "env": []}]}}},
-        {"image": "", "serviceAccountName": "", "schedule": "", "timeZone": ""},
-        {"storage": {"endpoint": "", "region": "", "secretName": ""}},
-    ],
-)
+@pytest.mark.parametrize("fields", TAKEN)
 def test_kubernetes_takes_what_the_models_take(fields: dict[str, Any]) -> None:
     value = document(**fields)
     ForecastJob.parse(value)

@@ -12,7 +12,8 @@ from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger
 from almanac.conditions import TYPES
 from almanac.observed import Observed, Progress, Refusal, observe
 from almanac.resource import read_job, status_patch
-from world import World
+from almanac.waiting import ASK_EVERY
+from world import Crash, World
 
 
 def submitted(**spec: Any) -> World:
@@ -390,6 +391,17 @@ class TestSuspension:
         assert world.status.run.number == 2
         assert [past.reason for past in world.status.history] == ["Replaced"]
 
+    def test_a_new_spec_that_is_taken_back(self) -> None:
+        world = running()
+        for _ in range(3):
+            world.edit(suspend=True, horizon=7)
+            world.settle()
+            world.edit(suspend=False, horizon=30)
+            world.settle()
+            assert world.told == (Phase.PENDING, "Submitted")
+        assert world.status.run is not None
+        assert world.status.run.number == 1
+
     def test_a_driver_that_a_queue_holds_is_not_woken_and_has_time(self) -> None:
         world = submitted(startDeadlineSeconds=60)
         world.driver["spec"]["suspend"] = True
@@ -465,7 +477,7 @@ class TestTroubles:
         (pod,) = world.pods.values()
         world.warn(pod, "FailedMount", 'MountVolume.SetUp failed for volume "c" : configmap "c" not found')
         world.wait(seconds=5)
-        assert world.reconcile() == world.now + lifecycle.ASK_EVERY
+        assert world.reconcile() == world.now + ASK_EVERY
         assert world.told == (Phase.PENDING, "FailedMount")
         assert 'configmap "c" not found' in message(world)
 
@@ -638,6 +650,46 @@ class TestTheEnd:
         world.settle()
         assert world.status.run == before.run
         assert len(world.created) == 1
+
+
+class TestOthers:
+    """Another operator, whose watches have stopped, is still at work."""
+
+    def test_it_starts_nothing_that_was_started_and_is_gone(self) -> None:
+        world = World(ttlSecondsAfterFinished=0)
+        with pytest.raises(Crash):
+            world.reconcile(crash_after=1)
+        view = world.view()
+        world.settle()
+        world.succeed()
+        world.settle()
+        assert not world.drivers
+        world.reconcile_late(view)
+        assert not world.drivers
+        assert len(world.created) == 1
+
+    def test_it_stops_no_run_that_it_does_not_know(self) -> None:
+        world = succeeded()
+        view = world.view()
+        world.edit(horizon=7)
+        world.settle()
+        now = world.view()
+        now.job = view.job
+        world.reconcile_late(now)
+        assert len(world.active) == 1
+        assert len(world.created) == 2
+
+    def test_it_stops_no_run_of_a_later_spec(self) -> None:
+        world = succeeded()
+        world.edit(horizon=7)
+        view = world.view()
+        world.edit(horizon=8)
+        world.settle()
+        now = world.view()
+        now.job = view.job
+        world.reconcile_late(now)
+        assert len(world.active) == 1
+        assert len(world.created) == 2
 
 
 class TestSchedules:

@@ -33,6 +33,11 @@ class ExitCode(IntEnum):
         """Whether the same run may do better another time."""
         return self in (ExitCode.FAILED, ExitCode.UNAVAILABLE)
 
+    @property
+    def final(self) -> bool:
+        """Whether the run is over with it: it is done, or would end the same another time."""
+        return not self.worth_a_retry and self is not ExitCode.INTERRUPTED
+
 
 class Reason(StrEnum):
     """Why a run ended as it did: one CamelCase word, as conditions of Kubernetes carry it."""

@@ -244,7 +244,7 @@ class World:
             self._create(action, job)
         elif isinstance(action, Delete):
             known = seen.named(action.driver)
-            if there and (known is None or known.uid == there["metadata"]["uid"]):
+            if there and known and known.uid == there["metadata"]["uid"]:
                 self.stopped += [] if ended(there) else [action.driver]
                 self.delete_driver(action.driver)
             self.config_maps.pop(action.driver, None)

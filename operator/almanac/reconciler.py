@@ -21,7 +21,7 @@ from almanac.cluster import CONFIG_MAPS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, 
 from almanac.decision import Ask, Create, Decision, Delete, Event, Suspend
 from almanac.engines import local
 from almanac.metrics import Metrics
-from almanac.observed import Observed, Progress, Refusal, warning
+from almanac.observed import Observed, Progress, Refusal, driver, warning
 from almanac.resource import read_job, read_status, status_patch
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
@@ -61,14 +61,14 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> float | None:
         """Look at a job until there is nothing to do; the seconds until it is to be looked at again."""
-        begun = time.perf_counter()
+        begun, fresh = time.perf_counter(), False
         try:
             for _ in range(ROUNDS):
                 document = self._store.job(key)
                 if document is None:
                     self._forget(key)
                     return None
-                again = await self._round(key, document)
+                again, fresh = await self._round(key, document, fresh)
                 if again is None or again > 0:
                     return again
             return 1.0
@@ -95,28 +95,38 @@ class Reconciler:
         self._progress[key] = said
         return True
 
-    async def _round(self, key: Key, document: dict[str, Any]) -> float | None:
-        """Decide once. Seconds until the next time: 0 for at once, None for not before something happens."""
+    async def _round(self, key: Key, document: dict[str, Any], fresh: bool) -> tuple[float | None, bool]:
+        """Decide once, on a status that was written a moment ago or not.
+
+        Gives the seconds until the next time, 0 for at once and None for not before something happens, and whether the
+        status has been written.
+        """
         now, job, status = self._now(), read_job(document), read_status(document)
         if isinstance(job, JobError):
             decision = lifecycle.refuse(document, job, status, now)
         else:
-            decision = await self._decide(key, job, status, now)
-        written = await self._write(key, document, decision.status)
-        if not written:
-            return 0.0
+            seen = replace(self._store.seen(job.metadata.uid or ""), progress=self._progress.get(key), fresh=fresh)
+            made = await self._decide(key, document, job, seen)
+            if made is None:
+                return 0.0, False
+            decision = made
+        patch = status_patch(document, decision.status)
+        if patch is not None and not await self._write(key, document, patch):
+            return 0.0, False
         self._tell(key, document, status, decision)
-        if decision.requeue is None:
-            return None
-        return max(0.0, (decision.requeue - self._now()).total_seconds())
+        again = None if decision.requeue is None else max(0.0, (decision.requeue - self._now()).total_seconds())
+        return again, patch is not None
 
-    async def _decide(self, key: Key, job: Job, status: JobStatus, now: datetime) -> Decision:
-        """Decide, knowing all that the decision asks for, and act."""
-        seen = replace(self._store.seen(job.metadata.uid or ""), progress=self._progress.get(key))
+    async def _decide(self, key: Key, document: dict[str, Any], job: Job, seen: Observed) -> Decision | None:
+        """Decide, knowing all that the decision asks for, and act; None where the job has turned out to be old."""
+        now, status = self._now(), read_status(document)
         decision = lifecycle.decide(job, status, seen, now)
         while decision.look or decision.ask:
             if decision.look and not seen.live:
-                seen = replace(await self._look(key, job), warnings=seen.warnings, progress=seen.progress)
+                live = await self._look(key, document)
+                if live is None:
+                    return None
+                seen = replace(seen, drivers=live.drivers, pods=live.pods, live=True)
             elif decision.ask and seen.warnings is None:
                 seen = replace(seen, warnings=await self._warnings(key, decision.ask))
             else:
@@ -125,9 +135,13 @@ class Reconciler:
         refusal = await self._act(key, job, decision, seen)
         return lifecycle.decide(job, status, replace(seen, refusal=refusal), now) if refusal else decision
 
-    async def _look(self, key: Key, job: Job) -> Observed:
-        """Drivers and pods of a job as they are, not as they were reported."""
-        uid = job.metadata.uid or ""
+    async def _look(self, key: Key, document: dict[str, Any]) -> Observed | None:
+        """Drivers and pods of a job as they are, not as they were reported; None where the job has changed."""
+        await self._refresh(key, document)
+        now = self._store.job(key)
+        if now is None or now["metadata"].get("resourceVersion") != document["metadata"].get("resourceVersion"):
+            return None
+        uid = document["metadata"].get("uid", "")
         for resource in (DRIVERS, PODS):
             objects: list[dict[str, Any]] = []
             version = 0
@@ -138,7 +152,7 @@ class Reconciler:
             for one in objects:
                 self._store.put(one)
             self._store.keep_only_of(uid, resource.kind, {one["metadata"]["uid"] for one in objects}, version)
-        return replace(self._store.seen(uid), live=True)
+        return self._store.seen(uid)
 
     async def _warnings(self, key: Key, about: Ask) -> tuple[Any, ...]:
         query = {"fieldSelector": f"involvedObject.uid={about.uid},type=Warning", "limit": "50"}
@@ -153,7 +167,7 @@ class Reconciler:
                 if refusal is not None:
                     return refusal
             elif isinstance(action, Delete):
-                await self._delete(key, action, seen)
+                await self._delete(key, job, action, seen)
             else:
                 await self._suspend(key, action)
         return None
@@ -166,6 +180,8 @@ class Reconciler:
                     self._store.put(made)
                     if made.get("kind") == DRIVERS.kind:
                         self._metrics.started.labels(key.kind, action.engine).inc()
+                elif manifest["kind"] == DRIVERS.kind:
+                    return await self._found(key, job, action)
         except ApiError as error:
             if error.code not in _REFUSALS:
                 raise
@@ -173,10 +189,32 @@ class Reconciler:
             return _refusal(error)
         return None
 
-    async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
-        driver = seen.named(action.driver)
-        await self._cluster.delete(DRIVERS, key.namespace, action.driver, driver.uid if driver else "")
-        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
+    async def _found(self, key: Key, job: Job, action: Create) -> Refusal | None:
+        """Look at the driver that is there already: it is the run's own, or another object has its name."""
+        there = await self._cluster.get(DRIVERS, key.namespace, action.run.driver)
+        found = driver(there)
+        if found is None or (found.job_uid, found.run) != (job.metadata.uid, action.run.id):
+            return Refusal(
+                "NameTaken", f"there is a Job {action.run.driver} that is not of this run: delete it", final=True
+            )
+        self._store.put(there)
+        return None
+
+    async def _delete(self, key: Key, job: Job, action: Delete, seen: Observed) -> None:
+        """Delete a driver, and the ConfigMap of its name; where there is no such driver, only what is ours."""
+        gone = seen.named(action.driver)
+        if gone is not None:
+            await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
+            await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
+            return
+        try:
+            metadata = (await self._cluster.get(CONFIG_MAPS, key.namespace, action.driver))["metadata"]
+        except ApiError as error:
+            if not error.gone:
+                raise
+            return
+        if any(owner.get("uid") == job.metadata.uid for owner in metadata.get("ownerReferences") or ()):
+            await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver, metadata["uid"])
 
     async def _suspend(self, key: Key, action: Suspend) -> None:
         patch = {
@@ -189,11 +227,8 @@ class Reconciler:
             if not error.gone:
                 raise
 
-    async def _write(self, key: Key, document: dict[str, Any], status: JobStatus) -> bool:
+    async def _write(self, key: Key, document: dict[str, Any], patch: dict[str, Any]) -> bool:
         """Write the status over the version that it was decided on; False where that is not the present one."""
-        patch = status_patch(document, status)
-        if patch is None:
-            return True
         patch["metadata"] = {"resourceVersion": document["metadata"].get("resourceVersion")}
         try:
             self._store.put_job(

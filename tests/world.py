@@ -50,8 +50,6 @@ class World:
         self.warnings: list[Raw] = []
         self.created: list[Raw] = []
         """Every driver that there has ever been, in order."""
-        self.stopped: list[str] = []
-        """Names of drivers that the operator deleted while they were active."""
         self.events: list[Event] = []
         self.writes = 0
         """Requests so far that changed something."""
@@ -245,7 +243,6 @@ class World:
         elif isinstance(action, Delete):
             known = seen.named(action.driver)
             if there and known and known.uid == there["metadata"]["uid"]:
-                self.stopped += [] if ended(there) else [action.driver]
                 self.delete_driver(action.driver)
             self.config_maps.pop(action.driver, None)
         elif there:

@@ -20,7 +20,7 @@ from almanac import runs, troubles
 from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Action, Create, Decision, Delete, Event, Suspend
+from almanac.decision import Create, Decision, Delete, Event, Suspend
 from almanac.endings import Ending, ending
 from almanac.observed import Driver, Observed, Progress, Refusal
 from almanac.waiting import waiting
@@ -45,7 +45,7 @@ def decide(
         return Decision(status)
     seen = seen.of(job.metadata.uid or "")
     run, engine = runs.present(status, seen)
-    due = runs.due(job, run, status.next_schedule_time, now)
+    due = runs.due(job, run, status, now)
     case = Case(job, status, run, engine or _first_engine(job), seen, now, due, engines)
     verdict = _verdict(case)
     if verdict.look or (verdict.ask and seen.warnings is None):
@@ -96,23 +96,18 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
     if engine not in case.engines:
         message = f"spec.engine: this operator has no engine {engine}: write {_choice(case.engines)}"
         return Verdict(Phase.FAILED, "EngineUnavailable", message)
-    active = tuple(Delete(one.name) for one in case.seen.drivers if one.active)
-    if active:
-        message = f"{_WHY[trigger]}: the run that is active is stopped"
-        return Verdict(Phase.PENDING, "Replacing", message, _stopped(case.run), active)
+    if case.run is not None and case.run.end_time is None:
+        return _replaced(case, case.run, f"{_WHY[trigger]}: the run that is active is stopped")
+    if any(one.active for one in case.seen.drivers):
+        return Verdict(Phase.PENDING, "Replacing", f"{_WHY[trigger]}: the run that was active is being stopped")
     run = runs.claimed(case.job, case.run, case.seen, trigger, case.now)
     changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **NO_PROGRESS}
-    rest: tuple[Action, ...] = ()
-    if case.run is not None and case.run.end_time is None:
-        past = runs.over(case.run, Phase.FAILED, "Replaced", second(case.now))
-        changes["history"] = runs.remembered(case.before.history, past)
-        rest = (Delete(case.run.driver),)
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, rest, requeue=case.now)
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, requeue=case.now)
 
 
-def _stopped(run: Run | None) -> dict[str, Any]:
-    """A run whose driver is deleted on purpose: should its spec come back, it goes on with another one."""
-    return {"run": run.model_copy(update={"attempts": 0})} if run and run.end_time is None else {}
+def _replaced(case: Case, run: Run, message: str) -> Verdict:
+    """The run is given up for another one: that is on record, so that it never comes back, before its driver goes."""
+    return replace(over(case, run, runs.REPLACED, message), phase=Phase.PENDING, reason="Replacing")
 
 
 def _first_engine(job: Job) -> Engine:
@@ -132,15 +127,14 @@ _WHY = {
 
 def _hold(case: Case) -> Verdict:
     """The job is suspended: what is active waits, or goes where it would not be continued."""
-    afresh = case.due.trigger in _AFRESH
-    active = [one for one in case.seen.drivers if one.active]
-    then = "a run starts" if afresh or case.run is None else f"run {case.run.id} goes on"
+    afresh, run = case.due.trigger in _AFRESH, case.run
+    then = "a run starts" if afresh or run is None else f"run {run.id} goes on"
     message = f"{then} once spec.suspend is false"
-    if afresh:
-        obsolete = tuple(Delete(one.name) for one in active)
-        return Verdict(Phase.SUSPENDED, "Suspended", message, _stopped(case.run) if active else {}, obsolete)
-    held = tuple(Suspend(one.name, True) for one in active if one is case.driver and not one.held)
-    return Verdict(Phase.SUSPENDED, "Suspended", message, actions=held)
+    if afresh and run is not None and run.end_time is None:
+        return replace(_replaced(case, run, message), phase=Phase.SUSPENDED, reason="Suspended")
+    driver = case.driver
+    hold = (Suspend(driver.name, True),) if driver and driver.active and not driver.held else ()
+    return Verdict(Phase.SUSPENDED, "Suspended", message, actions=hold)
 
 
 def _finished(case: Case) -> Verdict:
@@ -170,7 +164,7 @@ def _missing(case: Case, run: Run) -> Verdict:
         message = f"driver {run.driver} was deleted: it is created once more"
         return Verdict(Phase.PENDING, "Recreated", message, actions=create, warning=True)
     said = ready(case.before.conditions)
-    if said and case.before.phase is Phase.PENDING and said.reason != "Replacing":  # refused: that is still so
+    if said and case.before.phase is Phase.PENDING:  # refused, perhaps: that is still so
         return Verdict(Phase.PENDING, said.reason, said.message, actions=create)
     return Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create)
 

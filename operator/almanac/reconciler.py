@@ -167,7 +167,7 @@ class Reconciler:
                 if refusal is not None:
                     return refusal
             elif isinstance(action, Delete):
-                await self._delete(key, job, action, seen)
+                await self._delete(key, action, seen)
             else:
                 await self._suspend(key, action)
         return None
@@ -191,30 +191,21 @@ class Reconciler:
 
     async def _found(self, key: Key, job: Job, action: Create) -> Refusal | None:
         """Look at the driver that is there already: it is the run's own, or another object has its name."""
-        there = await self._cluster.get(DRIVERS, key.namespace, action.run.driver)
-        found = driver(there)
-        if found is None or (found.job_uid, found.run) != (job.metadata.uid, action.run.id):
-            return Refusal(
-                "NameTaken", f"there is a Job {action.run.driver} that is not of this run: delete it", final=True
-            )
-        self._store.put(there)
+        name = action.run.driver
+        async for page in self._cluster.list(DRIVERS, key.namespace, fieldSelector=f"metadata.name={name}"):
+            for there in page["items"]:
+                found = driver(there)
+                if found is None or (found.job_uid, found.run) != (job.metadata.uid, action.run.id):
+                    return Refusal("NameTaken", f"there is a Job {name} that is not of this run: delete it", final=True)
+                self._store.put(there)
         return None
 
-    async def _delete(self, key: Key, job: Job, action: Delete, seen: Observed) -> None:
-        """Delete a driver, and the ConfigMap of its name; where there is no such driver, only what is ours."""
+    async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
+        """Delete a driver that was seen, and the ConfigMap of its name."""
         gone = seen.named(action.driver)
         if gone is not None:
             await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
-            await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
-            return
-        try:
-            metadata = (await self._cluster.get(CONFIG_MAPS, key.namespace, action.driver))["metadata"]
-        except ApiError as error:
-            if not error.gone:
-                raise
-            return
-        if any(owner.get("uid") == job.metadata.uid for owner in metadata.get("ownerReferences") or ()):
-            await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver, metadata["uid"])
+        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
 
     async def _suspend(self, key: Key, action: Suspend) -> None:
         patch = {
@@ -265,7 +256,7 @@ class Reconciler:
         run = after.run
         if run and run.end_time and not (before.run and before.run.id == run.id and before.run.end_time):
             past = after.history[0] if after.history else None
-            labels = (key.kind, after.engine or "", after.phase or "")
+            labels = (key.kind, after.engine or "", (past.phase if past else after.phase) or "")
             self._metrics.finished.labels(*labels, past.reason if past else "").inc()
             if run.start_time:
                 self._metrics.durations.labels(*labels).observe((run.end_time - run.start_time).total_seconds())

@@ -15,6 +15,8 @@ from almanac.schedule import Schedule, Tick, tick
 
 HISTORY = 5
 """Finished runs that a status keeps."""
+REPLACED = "Replaced"
+"""Reason of runs that were given up for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +61,25 @@ def _of(driver: Driver) -> Run:
     )
 
 
-def due(job: Job, run: Run | None, remembered: datetime | None, now: datetime) -> Due:
-    """What starts the next run, if anything does. A changed spec comes before a restart, both before the schedule."""
+def due(job: Job, run: Run | None, status: JobStatus, now: datetime) -> Due:
+    """What starts the next run, if anything does. A changed spec comes before a restart, both before the schedule.
+
+    A run that was given up for another one has not computed what it was to: should nothing else be due, that still is.
+    """
     spec = job.spec
-    at = tick(Schedule(spec.schedule, spec.time_zone) if spec.schedule else None, remembered, now)
+    schedule = Schedule(spec.schedule, spec.time_zone) if spec.schedule else None
+    at = tick(schedule, status.next_schedule_time, now)
     if run is None or (run.spec_hash and run.spec_hash != spec.hash):
         return Due(Trigger.SPEC, at)
     if run.restart_nonce is not None and run.restart_nonce != spec.restart_nonce:
         return Due(Trigger.RESTART, at)
+    given_up = any(one.id == run.id and one.reason == REPLACED for one in status.history)
+    otherwise = Trigger.SPEC if given_up else None
     if at.due is None:
-        return Due(None, at)
+        return Due(otherwise, at)
     within = spec.starting_deadline_seconds
     if within is not None and now > at.due + timedelta(seconds=within):
-        return Due(None, at, f"the run of {at.due:%Y-%m-%dT%H:%MZ} could not start within {within} s of its time")
+        return Due(otherwise, at, f"the run of {at.due:%Y-%m-%dT%H:%MZ} could not start within {within} s of its time")
     if run.end_time is None and spec.concurrency_policy is ConcurrencyPolicy.FORBID:
         return Due(None, at, f"the run of {at.due:%Y-%m-%dT%H:%MZ} was left out: run {run.id} is not over")
     return Due(Trigger.SCHEDULE, at)

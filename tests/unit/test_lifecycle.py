@@ -392,15 +392,17 @@ class TestSuspension:
         assert [past.reason for past in world.status.history] == ["Replaced"]
 
     def test_a_new_spec_that_is_taken_back(self) -> None:
+        """What was given up stays so: the run that goes on is another one."""
         world = running()
-        for _ in range(3):
+        for number in (2, 3):
             world.edit(suspend=True, horizon=7)
             world.settle()
+            assert world.told == (Phase.SUSPENDED, "Suspended")
             world.edit(suspend=False, horizon=30)
             world.settle()
             assert world.told == (Phase.PENDING, "Submitted")
-        assert world.status.run is not None
-        assert world.status.run.number == 1
+            assert world.status.run is not None
+            assert (world.status.run.number, world.status.run.trigger) == (number, Trigger.SPEC)
 
     def test_a_driver_that_a_queue_holds_is_not_woken_and_has_time(self) -> None:
         world = submitted(startDeadlineSeconds=60)

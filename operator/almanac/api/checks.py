@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import zoneinfo
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs", "file")
@@ -20,6 +21,37 @@ FREQUENCY = r"^(auto|([1-9][0-9]{0,5})?(s|min|h|H|D|M|Q|Y|W(-(MON|TUE|WED|THU|FR
 FREQUENCY_HELP = "must be s, min, H, D, W, W-SUN (weeks from Sunday on), M, Q, Y, a multiple such as 15min, or auto"
 QUANTITY_HELP = "must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero"
 CRON = r"^(@[a-z]+|[^ ]+( +[^ ]+){4})?$"
+
+SPARK_SIZES = {
+    r"driver\.(cores|memory|memoryOverhead|memoryOverheadFactor)": "spec.spark.driver",
+    r"executor\.(instances|cores|memory|memoryOverhead|memoryOverheadFactor)": "spec.spark.executors",
+    r"dynamicAllocation\.(enabled|minExecutors|maxExecutors|initialExecutors)": "spec.spark.executors",
+}
+"""Settings of Spark's, after `spark.`, that a field of the job has, and which."""
+SPARK_OURS = (
+    r"^spark\.("
+    + "|".join(
+        (
+            *SPARK_SIZES,
+            *(r"master", r"submit\..*", r"remote", r"connect\..*", r"app\.id", r"authenticate(\..*)?"),
+            *(r"driver\.(host|bindAddress|port|blockManager\.port)", r"blockManager\.port", r"ui\.(enabled|port)"),
+        )
+    )
+    + r")$"
+)
+"""What the operator sets itself."""
+SPARK_PODS = r"^spark\.kubernetes\."
+SPARK_TUNING = (
+    r"^spark\.kubernetes\.("
+    r"allocation\.(batch\.(size|delay)|maxPendingPods|maxPendingPodsPerRp|maximum)"
+    r"|dynamicAllocation\.deleteGracePeriod|local\.dirs\.tmpfs"
+    r"|(driver|executor)\.(request|limit)\.cores"
+    r"|executor\.(deleteOnTermination|terminationGracePeriodSeconds|apiPollingInterval"
+    r"|eventProcessingInterval|missingPodDetectDelta|minTasksPerExecutorBeforeRolling|roll(Interval|Policy)"
+    r"|resize(Factor|Interval|Threshold))"
+    r")$"
+)
+"""Of what Spark has to say about pods, what is left to the job: the rest would lead around the rules for its pods."""
 
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -93,6 +125,39 @@ def quantity(value: str) -> str:
     if not re.fullmatch(QUANTITY, value) or not re.match(ABOVE_ZERO, value):
         raise ValueError(QUANTITY_HELP)
     return value
+
+
+def amount(value: str) -> int:
+    """A quantity as a whole number, e.g. of bytes: 1.5Gi is 1610612736."""
+    match = re.fullmatch(r"([0-9.]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", value)
+    if match is None:
+        raise ValueError(QUANTITY_HELP)
+    number, unit = Decimal(match[1]), match[2] or ""
+    if unit in _UNITS:
+        return int(number * _UNITS[unit])
+    return int(number.scaleb(int(unit[1:])))
+
+
+_UNITS = {
+    **{f"{letter}i": Decimal(1024**power) for power, letter in enumerate("KMGTPE", 1)},
+    **{letter: Decimal(1000**power) for power, letter in enumerate("kMGTPE", 1)},
+    "": Decimal(1),
+    "m": Decimal("1e-3"),
+    "u": Decimal("1e-6"),
+    "n": Decimal("1e-9"),
+}
+
+
+def spark_setting(name: str) -> str:
+    """The name of a setting of Spark's that a job may make."""
+    if not name.startswith("spark."):
+        raise ValueError("must start with `spark.`")
+    if re.fullmatch(SPARK_OURS, name):
+        field = next((field for part, field in SPARK_SIZES.items() if re.fullmatch(rf"spark\.{part}", name)), None)
+        raise ValueError(f"cannot be set: write {field}" if field else "cannot be set: the operator does")
+    if re.match(SPARK_PODS, name) and not re.fullmatch(SPARK_TUNING, name):
+        raise ValueError("cannot be set: pods follow from spec.podTemplate, spec.image and spec.serviceAccountName")
+    return name
 
 
 def time_zone(value: str) -> str:

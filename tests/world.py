@@ -17,7 +17,8 @@ import raw
 from almanac import lifecycle, names
 from almanac.api import Condition, Engine, Job, JobError, JobStatus
 from almanac.decision import Action, Create, Decision, Delete, Event, Suspend
-from almanac.manifests import NEVER_RETRIED, config_map, driver
+from almanac.engines import COMPANIONS, build
+from almanac.manifests import NEVER_RETRIED
 from almanac.observed import Observed, Refusal, observe, warning
 from almanac.resource import read_job, read_status, status_patch
 from manifests import document
@@ -46,7 +47,8 @@ class World:
         self.job["metadata"] |= {"namespace": "default", "uid": goldens.UID, "generation": 1}
         self.drivers: dict[str, Raw] = {}
         self.pods: dict[str, Raw] = {}
-        self.config_maps: dict[str, Raw] = {}
+        self.companions: dict[tuple[str, str], Raw] = {}
+        """What was created with drivers, by kind and name."""
         self.warnings: list[Raw] = []
         self.created: list[Raw] = []
         """Every driver that there has ever been, in order."""
@@ -72,6 +74,10 @@ class World:
     @property
     def active(self) -> list[Raw]:
         return [one for one in self.drivers.values() if not ended(one)]
+
+    @property
+    def config_maps(self) -> set[str]:
+        return {name for kind, name in self.companions if kind == "ConfigMap"}
 
     def condition(self, kind: str) -> Condition:
         (only,) = [one for one in self.status.conditions if one.type == kind]
@@ -244,16 +250,18 @@ class World:
             known = seen.named(action.driver)
             if there and known and known.uid == there["metadata"]["uid"]:
                 self.delete_driver(action.driver)
-            self.config_maps.pop(action.driver, None)
+            for kind in COMPANIONS[action.engine]:
+                self.companions.pop((kind, action.driver), None)
         elif there:
             self._suspend(action, there)
 
     def _create(self, action: Create, document: Raw) -> None:
         job = read_job(document)
         assert isinstance(job, Job)
-        self.config_maps.setdefault(action.run.driver, config_map(job, action.run, action.engine))
+        *others, made = build(job, action.run, action.engine, goldens.SETTINGS)
+        for one in others:
+            self.companions.setdefault((one["kind"], one["metadata"]["name"]), one)
         if action.run.driver not in self.drivers:
-            made = driver(job, action.run, action.engine, goldens.SETTINGS)
             identity = {"uid": f"driver-{len(self.created)}", "creationTimestamp": raw.time(self.now)}
             made |= {"metadata": made["metadata"] | identity, "status": {}}
             self.drivers[action.run.driver] = made

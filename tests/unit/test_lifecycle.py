@@ -128,7 +128,6 @@ class TestTheTable:
 
     def test_a_driver_that_says_too_big_for_local(self) -> None:
         world = running(engine="auto")
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
         before = world.status.run
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
@@ -146,6 +145,7 @@ class TestTheTable:
 
     def test_too_big_for_local_without_an_engine_that_could_do_better(self) -> None:
         world = running(engine="auto")
+        world.engines = frozenset({Engine.LOCAL})
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
         assert world.told == (Phase.FAILED, "EngineUnavailable")
@@ -153,7 +153,6 @@ class TestTheTable:
 
     def test_too_big_for_local_where_local_was_asked_for(self) -> None:
         world = running(engine="local")
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
         world.exit(79)
         world.settle()
         assert world.told == (Phase.FAILED, "TooBigForLocal")
@@ -305,11 +304,11 @@ class TestEdits:
         assert world.status.run.number == 2
 
     def test_an_engine_that_is_not_there(self) -> None:
-        world = submitted(engine="spark")
+        world = submitted(engine="dask")
         assert world.told == (Phase.FAILED, "EngineUnavailable")
-        assert "write auto or local" in message(world)
+        assert "this operator has no engine dask: write auto or local or spark" in message(world)
         assert not world.created
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
+        world.edit(engine="spark")
         world.settle()
         assert world.told == (Phase.PENDING, "Submitted")
         assert world.status.engine is Engine.SPARK
@@ -808,7 +807,7 @@ class TestStatus:
             (running(), {"Reconciling"}),
             (submitted(suspend=True), {"Suspended"}),
             (succeeded(), {"Complete", "Ready"}),
-            (submitted(engine="spark"), {"Failed", "Stalled"}),
+            (submitted(engine="dask"), {"Failed", "Stalled"}),
             (submitted(horizon=0), {"Failed", "Stalled"}),
         ],
     )

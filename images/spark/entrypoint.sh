@@ -12,16 +12,14 @@ fi
 
 [ "${1:-}" = executor ] || exec "$@"
 
-# Options may hold spaces and quotes: each variable is one option, passed on as it is.
+# Options may hold blanks and quotes: each variable is one option, passed on as it is.
 set --
-count=0
 for name in $(env | sed -n 's/^SPARK_JAVA_OPT_\([0-9][0-9]*\)=.*/\1/p' | sort -n); do
   eval "set -- \"\$@\" \"\${SPARK_JAVA_OPT_${name}}\""
-  count=$((count + 1))
 done
-exec "$JAVA_HOME/bin/java" "$@" \
+exec "$JAVA_HOME/bin/java" ${SPARK_SHARED_CLASSES:-} "$@" \
   -Xmx"$SPARK_EXECUTOR_MEMORY" \
-  -cp "${SPARK_CLASSPATH:+$SPARK_CLASSPATH:}$SPARK_HOME/jars/*" \
+  -cp "${SPARK_CLASSPATH:+$SPARK_CLASSPATH:}$(cat /opt/spark-classes)" \
   org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend \
   --driver-url "$SPARK_DRIVER_URL" \
   --executor-id "$SPARK_EXECUTOR_ID" \

@@ -1,7 +1,7 @@
-"""Runs Spark once while the image is built, driver and executor as in a cluster, and notes which classes they load.
+"""Runs a job on Spark while the image is built, driver and executor as in a cluster, and notes which classes they load.
 
-Kubernetes is a few answers of this program's own: a pod that the driver asks for is started as a process. It proves, too,
-that nothing was left out of the image that a run needs. The classes are those that `java -Xshare:dump` then prepares.
+Kubernetes is a few answers of this program's own: a pod that the driver asks for is started as a process. It proves,
+too, that nothing was left out of the image that a run needs. `java -Xshare:dump` then prepares the classes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import parquet
 
 DRIVER = {
     "apiVersion": "v1",
@@ -32,31 +36,26 @@ DRIVER = {
     },
 }
 
-WORK = """
-import pyarrow as pa
-from pyspark.sql import SparkSession
-
-def doubled(batches):
-    for batch in batches:
-        yield pa.RecordBatch.from_arrays([batch[0], pa.array([1.0] * batch.num_rows)], names=["id", "value"])
-
-spark = SparkSession.builder.getOrCreate()
-assert spark.sparkContext.parallelize(range(10), 2).map(lambda one: one + 1).sum() == 55
-table = spark.range(0, 1000, 1, 2).mapInArrow(doubled, "id long, value double")
-table = table.repartition(2, "id").sortWithinPartitions("id").mapInArrow(doubled, "id long, value double")
-assert table.groupBy((table.id % 7).alias("key")).sum("value").count() == 7
-assert len(table.toArrow()) == 1000
-spark.stop()
-"""
+JOB = {
+    "apiVersion": "almanac.dev/v1alpha1",
+    "kind": "ForecastJob",
+    "metadata": {"name": "prepare"},
+    "spec": {
+        "source": {"uri": "data.parquet", "columns": {"entity": "entity", "time": "time", "value": "value"}},
+        "output": {"uri": "out"},
+        "engine": "spark",
+        "horizon": 7,
+    },
+}
 
 
 class Pods(BaseHTTPRequestHandler):
     """The part of the Kubernetes API that a driver of Spark uses."""
 
     protocol_version = "HTTP/1.1"
-    pods: dict[str, dict[str, Any]] = {"driver": DRIVER}
-    processes: list[subprocess.Popen[bytes]] = []
-    executor_options = ""
+    pods: ClassVar[dict[str, dict[str, Any]]] = {"driver": DRIVER}
+    processes: ClassVar[list[subprocess.Popen[bytes]]] = []
+    executor_options: ClassVar[str] = ""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -77,7 +76,8 @@ class Pods(BaseHTTPRequestHandler):
         given = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         own = {"SPARK_EXECUTOR_POD_IP": "127.0.0.1", "SPARK_EXECUTOR_POD_NAME": pod["metadata"]["name"]}
         local = {"SPARK_LOCAL_DIRS": tempfile.mkdtemp(), "SPARK_SHARED_CLASSES": self.executor_options}
-        self.processes.append(subprocess.Popen(["/opt/entrypoint.sh", "executor"], env=os.environ | given | own | local))
+        environment = os.environ | given | own | local
+        self.processes.append(subprocess.Popen(["/opt/entrypoint.sh", "executor"], env=environment))
         self._answer(pod, 201)
 
     def do_PATCH(self) -> None:
@@ -88,7 +88,8 @@ class Pods(BaseHTTPRequestHandler):
 
     def _watch(self) -> None:
         """Agree to a WebSocket, on which nothing ever happens."""
-        accepted = hashlib.sha1(f"{self.headers['Sec-WebSocket-Key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode())
+        key = f"{self.headers['Sec-WebSocket-Key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()
+        accepted = hashlib.sha1(key, usedforsecurity=False)
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
@@ -105,7 +106,7 @@ class Pods(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Says nothing."""
 
 
@@ -139,7 +140,13 @@ def main(classes: Path) -> None:
     options = f"-Xshare:off -XX:DumpLoadedClassList={folder}/driver"
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # a build has no name of its own
     environment = {"SPARK_CONF_DIR": str(folder), "SPARK_SHARED_CLASSES": options}
-    subprocess.run([sys.executable, "-c", WORK], check=True, env=os.environ | environment)
+    (folder / "job.json").write_text(json.dumps(JOB))
+    days = [date(2000, 1, 1) + timedelta(days=day) for day in range(60)]
+    series = {f"e{one}": one + 2 for one in range(20)}
+    rows = [{"entity": one, "time": day, "value": day.day % length} for one, length in series.items() for day in days]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "data.parquet")
+    command = [sys.executable, "-m", "almanac_jobs", "job.json", "--run-id", "20000101-000000-000000"]
+    subprocess.run(command, check=True, cwd=folder, env=os.environ | environment)
     for process in Pods.processes:
         process.wait(60)
     loaded = [line for name in ("driver", "executor") for line in (folder / name).read_text().splitlines()]

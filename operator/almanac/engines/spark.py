@@ -81,7 +81,6 @@ def conf(job: Job, run: Run, settings: Settings) -> dict[str, str]:
 DEFAULTS = {
     "spark.sql.adaptive.enabled": "true",
     "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
     # A pod that is asked to go hands over what it holds: shuffled data are not computed again.
     "spark.decommission.enabled": "true",
     "spark.storage.decommission.enabled": "true",
@@ -91,6 +90,8 @@ DEFAULTS = {
     "spark.executor.maxNumFailures": "10",
     "spark.executor.failuresValidityInterval": "1h",
     "spark.ui.showConsoleProgress": "false",
+    # A driver only hands out work: compiling its code for speed takes longer than it saves.
+    "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 """Settings that a job may change."""
 

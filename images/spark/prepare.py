@@ -145,7 +145,16 @@ def main(classes: Path) -> None:
     series = {f"e{one}": one + 2 for one in range(20)}
     rows = [{"entity": one, "time": day, "value": day.day % length} for one, length in series.items() for day in days]
     parquet.write_table(pa.Table.from_pylist(rows), folder / "data.parquet")
-    command = [sys.executable, "-m", "almanac_jobs", "job.json", "--run-id", "20000101-000000-000000"]
+    command = [
+        sys.executable,
+        "-m",
+        "almanac_jobs",
+        "job.json",
+        "--run-id",
+        "20000101-000000-000000",
+        "--termination-log",
+        "report.json",
+    ]
     subprocess.run(command, check=True, cwd=folder, env=os.environ | environment)
     for process in Pods.processes:
         process.wait(60)

@@ -856,6 +856,28 @@ class TestExecutors:
         assert not world.drivers
         assert not world.companions
 
+    def test_none_that_may_be_created(self) -> None:
+        """A quota is against them: no pod says so, and no event."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.progress = Progress("read", 0, 10, ExecutorCounts(wanted=4, running=0, failed=0))
+        again = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert again is not None
+        world.now = again
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "ExecutorsRefused")
+        world.wait(seconds=120)
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "ExecutorsRefused")
+        assert "a quota may be against it" in message(world)
+
+    def test_executors_that_are_all_lost_are_made_anew(self) -> None:
+        world = on_spark()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=0, failed=4))
+        world.wait(hours=1)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
     def test_fewer_than_wanted_are_enough(self) -> None:
         world = on_spark(startDeadlineSeconds=60)
         world.executor("exec-1", **raw.running())

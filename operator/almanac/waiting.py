@@ -35,7 +35,7 @@ def waiting(case: Case, run: Run, driver: Driver, pods: tuple[Pod, ...]) -> Verd
         return Verdict(Phase.PENDING, "Retrying", message, warning=True)
     since = fresh.created if fresh and tried else driver.started
     deadline = since + timedelta(seconds=case.job.spec.start_deadline_seconds) if since else None
-    trouble = (fresh.trouble if fresh else None) or _warned(case, fresh.uid if fresh else driver.uid)
+    trouble = (fresh.trouble if fresh else None) or warned(case, fresh.uid if fresh else driver.uid)
     if deadline and case.now >= deadline and (trouble or case.seen.warnings is not None):
         late = f"not running after {case.job.spec.start_deadline_seconds} s (spec.startDeadlineSeconds)"
         if trouble is None:
@@ -75,7 +75,7 @@ def _told(case: Case, trouble: Trouble) -> str:
     return said.message if trouble.vague and said and said.reason == trouble.reason else trouble.message
 
 
-def _warned(case: Case, uid: str) -> Trouble | None:
+def warned(case: Case, uid: str) -> Trouble | None:
     """What the last warning event about an object says."""
     told = [one for one in case.seen.warnings or () if one.about == uid]
     last = max(told, key=lambda one: one.time, default=None)

@@ -201,6 +201,11 @@ def test_one_entity_with_nine_rows_in_ten(s3: S3Server) -> None:
 
 
 def left_behind(s3: S3Server, output: str) -> list[str]:
+    """Keys below an output, once tasks that were under way when their job was cancelled have come to their end."""
+    asked = -1
+    while asked != len(s3.requests):
+        asked = len(s3.requests)
+        time.sleep(2)
     return [key for key in s3.keys("lake") if key.startswith(f"{output}/")]
 
 
@@ -316,7 +321,7 @@ def test_bad_data_are_named(s3: S3Server) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_run_that_is_stopped_writes_no_more(s3: S3Server, watched: Any) -> None:
+def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any) -> None:
     uri = put(s3, "stop", ledger(400, 40), row_group_size=1000)
     progress = Progress()
     watched("PUT", "/history/", progress.stop)
@@ -324,9 +329,6 @@ def test_a_run_that_is_stopped_writes_no_more(s3: S3Server, watched: Any) -> Non
         carry_out(job(uri, "s3://lake/stopped"), Engine.SPARK, progress)
     assert caught.value.reason is Reason.INTERRUPTED
     assert left_behind(s3, "stopped") == []
-    asked = len(s3.requests)
-    time.sleep(1)
-    assert len(s3.requests) == asked
 
 
 @pytest.mark.usefixtures("small")

@@ -66,6 +66,8 @@ def run(
             if job.spec.output.layout is Layout.PER_ENTITY:
                 per_entity.check_number(observed.entities)
             begun = True
+            if engine is not Engine.LOCAL:
+                writer.share()
             summary = _fit(job.spec, observed, writer, progress)
         progress.start("report")
         label = observed.calendar.label

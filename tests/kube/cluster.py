@@ -87,7 +87,7 @@ class Cluster:
         self.client.apply("customresourcedefinitions", definition, force=True)
 
         def established() -> bool:
-            told = self.client.get("customresourcedefinitions", name).get("status", {}).get("conditions", [])
+            told = self.client.get("customresourcedefinitions", name)["status"].get("conditions") or []
             return any(one["type"] == "Established" and one["status"] == "True" for one in told)
 
         eventually(established, f"{name} to be established")

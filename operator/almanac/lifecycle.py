@@ -23,7 +23,7 @@ from almanac.conditions import ready, standing, transition
 from almanac.decision import Create, Decision, Delete, Event, Suspend
 from almanac.endings import Ending, ending
 from almanac.observed import Driver, Observed, Progress, Refusal
-from almanac.waiting import waiting
+from almanac.waiting import PATIENCE, waiting
 
 ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL})
 """The engines that this operator can start."""
@@ -160,13 +160,14 @@ def _missing(case: Case, run: Run) -> Verdict:
     if attempts >= DRIVERS:
         return over(case, run, "DriverLost", f"driver {run.driver} was deleted, as was the one before it")
     create = (Create(run.model_copy(update={"attempts": attempts + 1}), case.engine),)
+    again = case.now + PATIENCE  # nothing may ever be heard of a driver that is refused its pods
     if attempts:
         message = f"driver {run.driver} was deleted: it is created once more"
-        return Verdict(Phase.PENDING, "Recreated", message, actions=create, warning=True)
+        return Verdict(Phase.PENDING, "Recreated", message, actions=create, requeue=again, warning=True)
     said = ready(case.before.conditions)
     if said and case.before.phase is Phase.PENDING:  # refused, perhaps: that is still so
-        return Verdict(Phase.PENDING, said.reason, said.message, actions=create)
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create)
+        return Verdict(Phase.PENDING, said.reason, said.message, actions=create, requeue=again)
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create, requeue=again)
 
 
 def _refused(case: Case, run: Run, refusal: Refusal) -> Verdict:

@@ -221,16 +221,18 @@ class Operator:
             await self._flush()
 
     async def _flush(self) -> None:
+        """Send what there is to send. What the API cannot take now is sent another time, after all others."""
         outbox = self._reconciler.outbox
         while outbox:
             namespace, event = outbox.popleft()
             try:
                 await self._cluster.post(EVENTS, namespace, event)
             except ApiError as error:
-                if not error.conflict:
-                    log.warning("event %s of %s/%s: %s", event["reason"], namespace, event["regarding"]["name"], error)
-                if error.code in (0, 429):
+                if error.code in (0, 429) or error.code >= 500:
+                    outbox.append((namespace, event))
                     return
+                if not error.conflict:  # it is there already: the answer was lost
+                    log.warning("event %s of %s/%s: %s", event["reason"], namespace, event["regarding"]["name"], error)
 
     def sickness(self) -> list[str]:
         """What is wrong with this process; nothing, if it is well."""

@@ -54,6 +54,8 @@ class Reconciler:
         self._metrics = metrics
         self._now = now
         self._progress: dict[Key, Progress] = {}
+        self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
+        """What was sent as a status and not confirmed, with the status before: it may have arrived all the same."""
         self.running: set[Key] = set()
         """Jobs one of whose drivers runs: `ask` is worth a question."""
         self.outbox: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
@@ -67,6 +69,7 @@ class Reconciler:
                 document = self._store.job(key)
                 if document is None:
                     self._forget(key)
+                    self._unanswered.pop(key, None)
                     return None
                 again, fresh = await self._round(key, document, fresh)
                 if again is None or again > 0:
@@ -102,6 +105,9 @@ class Reconciler:
         status has been written.
         """
         now, job, status = self._now(), read_job(document), read_status(document)
+        unanswered = self._unanswered.pop(key, None)
+        if unanswered is not None and status_patch(document, unanswered[1].status) is None:
+            self._tell(key, document, *unanswered)
         if isinstance(job, JobError):
             decision = lifecycle.refuse(document, job, status, now)
         else:
@@ -111,8 +117,11 @@ class Reconciler:
                 return 0.0, False
             decision = made
         patch = status_patch(document, decision.status)
-        if patch is not None and not await self._write(key, document, patch):
-            return 0.0, False
+        if patch is not None:
+            self._unanswered[key] = status, decision
+            if not await self._write(key, document, patch):
+                return 0.0, False
+            del self._unanswered[key]
         self._tell(key, document, status, decision)
         again = None if decision.requeue is None else max(0.0, (decision.requeue - self._now()).total_seconds())
         return again, patch is not None
@@ -201,11 +210,11 @@ class Reconciler:
         return None
 
     async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
-        """Delete a driver that was seen, and the ConfigMap of its name."""
+        """Delete a driver that was seen, and before it the ConfigMap of its name, which nobody would look for after."""
+        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
         gone = seen.named(action.driver)
         if gone is not None:
             await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
-        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
 
     async def _suspend(self, key: Key, action: Suspend) -> None:
         patch = {

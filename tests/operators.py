@@ -170,6 +170,11 @@ class Ledger:
         return self._cluster.client.list("jobs", labels=names.DRIVER_SELECTOR)
 
     @property
+    def config_maps(self) -> list[Raw]:
+        """ConfigMaps that an operator has made."""
+        return self._cluster.client.list("configmaps", labels=names.SELECTOR)
+
+    @property
     def numbers(self) -> list[str]:
         """Numbers of the runs whose drivers are there."""
         return sorted(one["metadata"]["labels"][names.RUN_NUMBER] for one in self.drivers)
@@ -185,7 +190,8 @@ class Ledger:
         try:
             eventually(lambda: len(self.events) >= len(reasons), "events")
         finally:
-            assert self.events == list(reasons)
+            found = self.events
+            assert found == list(reasons), f"the events are {found}"
 
 
 def _over(driver: Raw) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 import raw
 from almanac import cluster as api
-from almanac import names, process
+from almanac import process
 from almanac.api import Phase, Reason
 from kube.cluster import Cluster
 from operators import Ledger, Operator
@@ -137,7 +137,7 @@ class TestWaiting:
         told = ledger.until(Phase.FAILED, "ImagePullBackOff")
         assert told == "not running after 2 s (spec.startDeadlineSeconds): no such image"
         cluster.wait(lambda: not ledger.drivers, "the driver to go")
-        cluster.wait(lambda: not own_config_maps(cluster), "its ConfigMap to go")
+        cluster.wait(lambda: not ledger.config_maps, "its ConfigMap to go")
 
 
 class TestFailing:
@@ -208,7 +208,7 @@ class TestFailing:
         cluster.client.delete("jobs", ledger.driver["metadata"]["name"])
         ledger.until(Phase.FAILED, "DriverLost")
         assert ledger.numbers == []
-        cluster.wait(lambda: not own_config_maps(cluster), "its ConfigMap to go")
+        cluster.wait(lambda: not ledger.config_maps, "its ConfigMap to go")
         ledger.until_events("Submitted", "Running", "Recreated", "Running", "DriverLost")
 
     def test_a_spec_that_only_the_operator_can_refuse(self, operator: Operator, ledger: Ledger) -> None:
@@ -278,7 +278,7 @@ class TestChanging:
         ledger.succeed()
         ledger.until(Phase.SUCCEEDED, "Completed")
         cluster.wait(lambda: not ledger.drivers, "the driver to go")
-        cluster.wait(lambda: not own_config_maps(cluster), "its ConfigMap to go")
+        cluster.wait(lambda: not ledger.config_maps, "its ConfigMap to go")
         assert ledger.status["result"]["entities"] == 5
         ledger.until_events("Submitted", "Running", "Completed")
 
@@ -356,7 +356,7 @@ class TestAbsence:
         ledger.delete()
         for plural in ("forecastjobs", "jobs", "pods"):
             cluster.wait(lambda plural=plural: not cluster.client.list(plural), f"{plural} to go")  # type: ignore[misc]
-        cluster.wait(lambda: not own_config_maps(cluster), "ConfigMaps to go")
+        cluster.wait(lambda: not ledger.config_maps, "ConfigMaps to go")
 
     def test_a_job_that_was_submitted(self, cluster: Cluster, ledger: Ledger, hasty: None) -> None:
         ledger.submit()
@@ -436,8 +436,3 @@ class TestAbsence:
         operator.start()
         ledger.until(phase, reason)
         cluster.wait(lambda: ledger.numbers == numbers, f"drivers of the runs {numbers}")
-
-
-def own_config_maps(cluster: Cluster) -> list[str]:
-    """ConfigMaps that an operator has made."""
-    return [one["metadata"]["name"] for one in cluster.client.list("configmaps", labels=names.SELECTOR)]

@@ -55,7 +55,7 @@ class Reconciler:
         self._now = now
         self._progress: dict[Key, Progress] = {}
         self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
-        """What was sent as a status and not confirmed, with the status before: it may have arrived all the same."""
+        """Decisions whose status may have been written although no answer says so, with the status before."""
         self.running: set[Key] = set()
         """Jobs one of whose drivers runs: `ask` is worth a question."""
         self.outbox: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
@@ -118,10 +118,15 @@ class Reconciler:
             decision = made
         patch = status_patch(document, decision.status)
         if patch is not None:
-            self._unanswered[key] = status, decision
-            if not await self._write(key, document, patch):
+            try:
+                written = await self._write(key, document, patch)
+            except ApiError:
+                self._unanswered[key] = status, decision
+                raise
+            if not written:
+                if unanswered is not None:  # the version that was in the way may be its own
+                    self._unanswered[key] = unanswered
                 return 0.0, False
-            del self._unanswered[key]
         self._tell(key, document, status, decision)
         again = None if decision.requeue is None else max(0.0, (decision.requeue - self._now()).total_seconds())
         return again, patch is not None

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from almanac import lifecycle, names, troubles
-from almanac.api import Job, JobError, JobStatus, Phase
+from almanac.api import Job, JobError, JobStatus, Phase, Reason
 from almanac.cluster import CONFIG_MAPS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
 from almanac.decision import Ask, Create, Decision, Delete, Event, Suspend
 from almanac.engines import local
@@ -32,9 +32,12 @@ ROUNDS = 10
 """Decisions about a job in one go. One that wants more waits its turn again."""
 PROGRESS_EVERY = 15.0
 """Seconds between two questions to a driver how far it is; longer with many drivers: 20 questions a second at most."""
-_FINAL = (400, 413, 422)
+_FINAL = (400, 422)
 """Answers that stay the same as long as the job does."""
 _REFUSALS = (*_FINAL, 403)
+_NOTE = 1024
+"""Bytes of UTF-8 that the message of an event may have."""
+_SHORTEN = "write less into it, above all into spec.podTemplate and metadata.annotations"
 
 
 class Reconciler:
@@ -56,6 +59,7 @@ class Reconciler:
         self._progress: dict[Key, Progress] = {}
         self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
         """Decisions whose status may have been written although no answer says so, with the status before."""
+        self._too_large: dict[Key, int] = {}
         self.running: set[Key] = set()
         """Jobs one of whose drivers runs: `ask` is worth a question."""
         self.outbox: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
@@ -70,6 +74,7 @@ class Reconciler:
                 if document is None:
                     self._forget(key)
                     self._unanswered.pop(key, None)
+                    self._too_large.pop(key, None)
                     return None
                 again, fresh = await self._round(key, document, fresh)
                 if again is None or again > 0:
@@ -197,7 +202,7 @@ class Reconciler:
                 elif manifest["kind"] == DRIVERS.kind:
                     return await self._found(key, job, action)
         except ApiError as error:
-            if error.code not in _REFUSALS:
+            if error.code not in _REFUSALS and not error.too_large:
                 raise
             log.warning("%s: run %s: %s", key, action.run.id, error)
             return _refusal(error)
@@ -243,11 +248,22 @@ class Reconciler:
             if error.gone:
                 self._store.drop(key, document["metadata"].get("uid", ""))
                 return False
+            if error.too_large:
+                self._tell_too_large(key, document)
             if not error.conflict:
                 raise
             await self._refresh(key, document)
             return False
         return True
+
+    def _tell_too_large(self, key: Key, document: dict[str, Any]) -> None:
+        """A job that leaves no room for its status, so that an event is all that can be said about it: once."""
+        generation = document["metadata"].get("generation", 0)
+        if self._too_large.get(key) == generation:
+            return
+        self._too_large[key] = generation
+        told = Event("Warning", "TooLarge", f"nothing runs, since the job leaves no room for its status: {_SHORTEN}")
+        self.outbox.append((key.namespace, _event(document, told, self._now(), self._settings.identity)))
 
     async def _refresh(self, key: Key, document: dict[str, Any]) -> None:
         try:
@@ -291,8 +307,21 @@ def _progress(said: dict[str, Any] | None) -> Progress | None:
 
 
 def _refusal(error: ApiError) -> Refusal:
+    """What the API has against a run's objects. All that may be wrong with their form comes from the pod template."""
+    if error.too_large:
+        return Refusal("TooLarge", f"{troubles.plain(error.message)}: {_SHORTEN}", final=True)
+    if error.code in _FINAL:
+        message = error.message.replace("spec.template.", "spec.podTemplate.")
+        return Refusal(Reason.INVALID_SPEC, troubles.plain(message), final=True)
     trouble = troubles.of_warning(error.reason or "Refused", error.message)
-    return Refusal(trouble.reason, trouble.message, final=error.code in _FINAL)
+    return Refusal(trouble.reason, trouble.message)
+
+
+def _cut(text: str, size: int) -> str:
+    """A text of so many bytes at most."""
+    line = troubles.plain(text, size)
+    whole = line.encode(errors="replace")
+    return line if len(whole) <= size else f"{whole[: size - 3].decode(errors='ignore')}…"
 
 
 def _event(document: dict[str, Any], event: Event, now: datetime, instance: str) -> dict[str, Any]:
@@ -309,7 +338,7 @@ def _event(document: dict[str, Any], event: Event, now: datetime, instance: str)
         "action": "Reconcile",
         "type": event.type,
         "reason": event.reason,
-        "note": troubles.plain(event.message),
+        "note": _cut(event.message, _NOTE),
         "regarding": {
             "apiVersion": document["apiVersion"],
             "kind": document["kind"],

@@ -155,11 +155,12 @@ class Cluster:
             query = query | {"continue": more}
 
     async def create(self, manifest: Raw) -> dict[str, Any] | None:
-        """Create an object; None where one of its name exists."""
+        """Create an object; None where one of its name exists. A field that the API does not know is refused."""
         group, _, version = manifest["apiVersion"].rpartition("/")
         resource = _CREATED[group, version, manifest["kind"]]
         try:
-            return await self._call("POST", resource.path(manifest["metadata"]["namespace"]), manifest)
+            path = resource.path(manifest["metadata"]["namespace"])
+            return await self._call("POST", path, manifest, query={"fieldValidation": "Strict"})
         except ApiError as error:
             if error.conflict and error.reason == "AlreadyExists":
                 return None

@@ -3,8 +3,8 @@
 Needs KUBECONFIG, as `benchmarks.operating` does. Jobs are created, run, end, fail, are edited, restarted, suspended,
 resumed and deleted, at random; meanwhile the operator is killed (SIGKILL) at random moments and started again. At last
 every job is left to finish. Counted are: runs that got a second driver (double), jobs with two active runs at once
-(overlaps), objects whose job is gone (orphans), and jobs that do not end with the run that their spec asks for (stuck,
-lost runs among them). The last line is JSON.
+(overlaps), objects whose job is gone (orphans), ConfigMaps that outlive their driver (leftovers), and jobs that do not
+end with the run that their spec asks for (stuck, lost runs among them). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -128,14 +128,17 @@ class World:
         """What went wrong."""
         stuck = await self.unfinished()
         uids = {one["metadata"]["uid"] for one in await self._all(FORECASTS)}
-        children = [
-            one for kind in (DRIVERS, CONFIG_MAPS) for one in await self._all(kind, labelSelector=names.SELECTOR)
+        drivers, config_maps = [
+            [one["metadata"] for one in await self._all(kind, labelSelector=names.SELECTOR)]
+            for kind in (DRIVERS, CONFIG_MAPS)
         ]
-        orphans = [one for one in children if one["metadata"]["labels"][names.JOB_UID] not in uids]
+        orphans = [one for one in (*drivers, *config_maps) if one["labels"][names.JOB_UID] not in uids]
+        leftovers = {one["name"] for one in config_maps} - {one["name"] for one in drivers}
         return {
             "runs": len({one[:2] for one in self.drivers.values()}),
             "stuck": len(stuck),
             "orphans": len(orphans),
+            "leftovers": len(leftovers),
         } | (self._doubles())
 
     def _doubles(self) -> dict[str, int]:

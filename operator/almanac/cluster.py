@@ -16,6 +16,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from almanac import nesting
 from almanac.api import GROUP, KINDS, VERSION
 from almanac.kubeconfig import Access, AccessError
 
@@ -82,6 +83,29 @@ class ApiError(Exception):
         """The object has changed since it was read, or there is one of that name already."""
         return self.code == 409
 
+    @property
+    def too_large(self) -> bool:
+        """The object is larger than what the API, or the store behind it, takes."""
+        return self.code == 413 or (self.code == 500 and "request is too large" in self.message)
+
+
+class Answer(aiohttp.ClientResponse):
+    """A response of the API. Jobs in it are cut where they are nested too deeply to be read: other kinds cannot be."""
+
+    @property
+    def of_jobs(self) -> bool:
+        """Whether it holds jobs."""
+        return self.status == 200 and self.url.path.startswith(f"/apis/{GROUP}/")
+
+    async def read(self) -> bytes:
+        """The body."""
+        content = await super().read()
+        return nesting.cut(content) if self.of_jobs else content
+
+    async def json(self, **options: Any) -> Any:
+        """The body, read."""
+        return json.loads(await self.read()) if self.of_jobs else await super().json(**options)
+
 
 class Cluster:
     """One Kubernetes API. Open it with `async with`."""
@@ -100,7 +124,7 @@ class Cluster:
         if self._session is not None:
             await self._session.close()
 
-    def session(self, response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse) -> aiohttp.ClientSession:
+    def session(self, response_class: type[aiohttp.ClientResponse] = Answer) -> aiohttp.ClientSession:
         """A session that reaches this API and proves who we are with every request. The caller closes it."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True),
@@ -158,8 +182,8 @@ class Cluster:
         """Create an object; None where one of its name exists. A field that the API does not know is refused."""
         group, _, version = manifest["apiVersion"].rpartition("/")
         resource = _CREATED[group, version, manifest["kind"]]
+        path = resource.path(manifest["metadata"]["namespace"])
         try:
-            path = resource.path(manifest["metadata"]["namespace"])
             return await self._call("POST", path, manifest, query={"fieldValidation": "Strict"})
         except ApiError as error:
             if error.conflict and error.reason == "AlreadyExists":

@@ -43,7 +43,7 @@ def decide(
     """What to do about a job whose status was `status`, now that `seen` is there and it is `now` (with a time zone)."""
     if (job.metadata.model_extra or {}).get("deletionTimestamp"):
         return Decision(status)
-    seen = seen.of(job.metadata.uid or "")
+    status, seen = runs.trusted(job, status), seen.of(job.metadata.uid or "")
     run, engine = runs.present(status, seen)
     due = runs.due(job, run, status, now)
     case = Case(job, status, run, engine or _first_engine(job), seen, now, due, engines)

@@ -12,7 +12,7 @@ from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger
 from almanac.conditions import TYPES
 from almanac.observed import Observed, Progress, Refusal, observe
 from almanac.resource import read_job, status_patch
-from almanac.waiting import ASK_EVERY
+from almanac.waiting import ASK_EVERY, PATIENCE
 from world import Crash, World
 
 
@@ -464,6 +464,14 @@ class TestTroubles:
         world.wait(seconds=1)
         world.reconcile()
         assert reasons(world) == ["Submitted", "QuotaExceeded"]
+
+    def test_a_new_driver_is_looked_at_again_even_if_nothing_is_heard_of_it(self) -> None:
+        """No watch tells of a driver whose pods are refused."""
+        world = World()
+        assert world.reconcile() == world.now + PATIENCE
+        world.settle()
+        world.delete_driver("ledger-a2447b")
+        assert world.reconcile() == world.now + PATIENCE
 
     def test_a_driver_to_which_nothing_happens_is_looked_at_again(self) -> None:
         """A quota lets no pod of it into the world: the Job never changes, and no watch tells of anything."""

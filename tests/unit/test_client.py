@@ -387,7 +387,8 @@ def test_logs_go_on_where_a_stream_broke(api: Server, client: Client) -> None:
     at = "2026-11-21T02:15:09"
     begin = f"{at}Z read\n{at}.05Z a\n{at}.05Z b\n".encode()
     rest = begin + f"{at}.05Z b\n{at}.123456789Z fit\n".encode()
-    api.answer("GET", f"{PODS}/first/log", (200, Broken(begin)), (503, b"no"), (200, rest), (200, rest))
+    gone = b"unable to retrieve container logs for containerd://65bda287"
+    api.answer("GET", f"{PODS}/first/log", (200, Broken(begin)), (503, b"no"), (200, rest), (200, gone))
     assert list(client.logs("ledger", follow=True, tail=7)) == ["read", "a", "b", "b", "fit"]
     asked = [one.query for one in api.requests if one.path.endswith("/log")]
     assert [(one.get("sinceTime"), one.get("tailLines")) for one in asked] == [(None, "7"), *[(f"{at}Z", None)] * 3]

@@ -71,10 +71,13 @@ class Bookmark:
         self._again = 0
 
     def take(self, line: str) -> str | None:
-        """A line without the time that stands before it; None where it has been read already."""
+        """A line without the time that stands before it; None where it has been read already.
+
+        A line without a time is the kubelet's: that a container which was read to its end is gone is no news.
+        """
         stamp = _STAMP.match(line)
         if stamp is None:
-            return line
+            return None if self.since else line
         at, text = (stamp[1], (stamp[2] or "").ljust(9, "0")), line[stamp.end() :]
         if at < self._last:
             return None

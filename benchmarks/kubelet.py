@@ -168,6 +168,17 @@ class OperatorProcess:
             self._process.wait(30)
         return time.monotonic() - begun
 
+    async def up(self) -> None:
+        """Wait until it leads.
+
+        Raises:
+            RuntimeError: it has ended instead.
+        """
+        while (await self.metrics()).get("almanac_leader") != 1:
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"the operator has ended: {self._log} says why")
+            await asyncio.sleep(0.05)
+
     async def metrics(self) -> dict[str, float]:
         """Its metrics by name and labels; empty while it does not answer."""
         try:

@@ -176,9 +176,10 @@ async def main(arguments: argparse.Namespace) -> None:
         await cluster.post(NAMESPACES, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         world = World(cluster, namespace, arguments.jobs, chance)
         operator = OperatorProcess(namespace, 8952, Path(tempfile.gettempdir()) / f"{namespace}.log")
-        tasks = [asyncio.create_task(one()) for one in (world.play_kubelet, world.watch_drivers, world.play_users)]
+        tasks = [asyncio.create_task(one()) for one in (world.play_kubelet, world.watch_drivers)]
         try:
             await world.create()
+            tasks.append(asyncio.create_task(world.play_users()))
             for number in range(arguments.kills):
                 operator.start(ALMANAC_LEASE="")
                 if chance.random() < 0.9:  # the others die as they start

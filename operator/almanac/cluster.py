@@ -141,24 +141,25 @@ class Cluster:
             return await handler(request)
         token = self.access.token
         request.headers.update(self.access.headers)
-        if token is None:
+        request.server_hostname = self.access.server_name or None
+        if self.access.proxy:
+            request.update_proxy(URL(self.access.proxy), None, None)
+        await self._prove(request)
+        response = await handler(request)
+        if response.status == 401 and token is not None:
+            response.close()  # a certificate that has expired is the connection's
+            token.expire()
+            await self._prove(request)
             response = await handler(request)
-        else:
-            request.headers["Authorization"] = f"Bearer {await self._token()}"
-            response = await handler(request)
-            if response.status == 401:
-                response.release()
-                token.expire()
-                request.headers["Authorization"] = f"Bearer {await self._token()}"
-                response = await handler(request)
         self._counted(_verb(request), response.status)
         return response
 
-    async def _token(self) -> str:
+    async def _prove(self, request: aiohttp.ClientRequest) -> None:
+        """Add the token, if there is one. It may have to be read, or got from a plugin."""
         token = self.access.token
-        if token is None:
-            return ""
-        return await asyncio.to_thread(token.get) if token.stale else token.get()
+        value = "" if token is None else await asyncio.to_thread(token.get) if token.stale else token.get()
+        if value:
+            request.headers["Authorization"] = f"Bearer {value}"
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
         """One object."""

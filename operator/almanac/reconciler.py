@@ -57,6 +57,8 @@ class Reconciler:
         self._metrics = metrics
         self._now = now
         self._progress: dict[Key, Progress] = {}
+        self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
+        """Decisions whose status may have been written although no answer says so, with the status before."""
         self._too_large: dict[Key, int] = {}
         self.running: set[Key] = set()
         """Jobs one of whose drivers runs: `ask` is worth a question."""
@@ -71,6 +73,7 @@ class Reconciler:
                 document = self._store.job(key)
                 if document is None:
                     self._forget(key)
+                    self._unanswered.pop(key, None)
                     self._too_large.pop(key, None)
                     return None
                 again, fresh = await self._round(key, document, fresh)
@@ -107,6 +110,9 @@ class Reconciler:
         status has been written.
         """
         now, job, status = self._now(), read_job(document), read_status(document)
+        unanswered = self._unanswered.pop(key, None)
+        if unanswered is not None and status_patch(document, unanswered[1].status) is None:
+            self._tell(key, document, *unanswered)
         if isinstance(job, JobError):
             decision = lifecycle.refuse(document, job, status, now)
         else:
@@ -116,8 +122,16 @@ class Reconciler:
                 return 0.0, False
             decision = made
         patch = status_patch(document, decision.status)
-        if patch is not None and not await self._write(key, document, patch):
-            return 0.0, False
+        if patch is not None:
+            try:
+                written = await self._write(key, document, patch)
+            except ApiError:
+                self._unanswered[key] = status, decision
+                raise
+            if not written:
+                if unanswered is not None:  # the version that was in the way may be its own
+                    self._unanswered[key] = unanswered
+                return 0.0, False
         self._tell(key, document, status, decision)
         again = None if decision.requeue is None else max(0.0, (decision.requeue - self._now()).total_seconds())
         return again, patch is not None
@@ -206,11 +220,11 @@ class Reconciler:
         return None
 
     async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
-        """Delete a driver that was seen, and the ConfigMap of its name."""
+        """Delete a driver that was seen, and before it the ConfigMap of its name, which nobody would look for after."""
+        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
         gone = seen.named(action.driver)
         if gone is not None:
             await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
-        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
 
     async def _suspend(self, key: Key, action: Suspend) -> None:
         patch = {

@@ -195,3 +195,15 @@ def test_what_is_wrong_with_a_kubeconfig_is_said(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("current-context: c\n")
     with pytest.raises(AccessError, match="has no context named 'c'"):
         find({"KUBECONFIG": str(tmp_path / "config")})
+
+
+def test_fields_that_the_api_does_not_know_are_refused_and_not_dropped() -> None:
+    """A misspelt field of a pod template would be left out in silence otherwise."""
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.query.get("fieldValidation", ""))
+        return web.json_response({}, status=201)
+
+    ask(handler, lambda cluster: cluster.create(MANIFEST))
+    assert asked == ["Strict"]

@@ -35,7 +35,7 @@ class Report(Model):
     reason: Reason
     """Why the run ended as it did."""
     exit_code: ExitCode
-    """Exit code of the process; it follows from the reason."""
+    """Exit code of the process; it follows from the reason, and of an interrupted run from what has stopped it."""
     message: str = ""
     """One sentence for a person."""
     engine: Engine

@@ -176,12 +176,15 @@ async def main(arguments: argparse.Namespace) -> None:
         await cluster.post(NAMESPACES, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         world = World(cluster, namespace, arguments.jobs, chance)
         operator = OperatorProcess(namespace, 8952, Path(tempfile.gettempdir()) / f"{namespace}.log")
-        tasks = [asyncio.create_task(one()) for one in (world.play_kubelet, world.watch_drivers, world.play_users)]
+        tasks = [asyncio.create_task(one()) for one in (world.play_kubelet, world.watch_drivers)]
         try:
             await world.create()
+            tasks.append(asyncio.create_task(world.play_users()))
             for number in range(arguments.kills):
                 operator.start(ALMANAC_LEASE="")
-                await asyncio.sleep(chance.uniform(1.5, 1.5 + arguments.life))
+                if chance.random() < 0.9:  # the others die as they start
+                    await operator.up()
+                await asyncio.sleep(chance.uniform(0, arguments.life))
                 await asyncio.to_thread(operator.kill)
                 if number % 10 == 9:
                     print(f"{number + 1} kills, {len(world.drivers)} drivers, {dict(world.done)}", flush=True)
@@ -209,7 +212,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=50)
-    parser.add_argument("--life", type=float, default=3, help="seconds that an operator lives at most, once it is up")
+    parser.add_argument("--life", type=float, default=4, help="seconds that an operator lives at most, once it is up")
     parser.add_argument("--patience", type=float, default=180, help="seconds that jobs get to settle in the end")
     parser.add_argument("--seed", type=int, default=20261121)
     asyncio.run(main(parser.parse_args()))

@@ -168,6 +168,25 @@ class OperatorProcess:
             self._process.wait(30)
         return time.monotonic() - begun
 
+    async def up(self) -> None:
+        """Wait until it has read what there is.
+
+        Raises:
+            RuntimeError: it has ended instead.
+        """
+        while not await self._ready():
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"the operator has ended: {self._log} says why")
+            await asyncio.sleep(0.05)
+
+    async def _ready(self) -> bool:
+        try:
+            url = f"http://127.0.0.1:{self.port}/readyz"
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
     async def metrics(self) -> dict[str, float]:
         """Its metrics by name and labels; empty while it does not answer."""
         try:

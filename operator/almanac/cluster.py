@@ -24,8 +24,8 @@ Raw = Mapping[str, Any]
 
 TIMEOUT = 15.0
 """Seconds that a request may take."""
-PAGE = 250
-"""Objects that one page of a list holds: what bounds the memory that reading a list takes."""
+PAGE = 50
+"""Objects that one page of a list holds: what bounds the memory that reading a list takes. A job may have 1.5 MiB."""
 PROGRESS_PORT = 9400
 _PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2)
 _PROGRESS_LENGTH = 4096

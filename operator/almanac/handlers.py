@@ -15,7 +15,7 @@ import aiohttp
 import kopf
 
 from almanac import names, nesting
-from almanac.cluster import DRIVERS, JOBS, PODS, Answer, Cluster, Resource
+from almanac.cluster import DRIVERS, JOBS, PAGE, PODS, Answer, Cluster, Resource
 
 SILENCE = 70.0
 """Seconds without an event or a bookmark after which a watch is opened anew. Servers send a bookmark every minute."""
@@ -147,7 +147,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.server_timeout = LIFETIME
     settings.watching.inactivity_timeout = SILENCE
-    settings.watching.chunk_size = 250
+    settings.watching.chunk_size = PAGE
     settings.watching.label_selectors[DRIVERS.group, DRIVERS.version, DRIVERS.plural] = names.DRIVER_SELECTOR
     settings.watching.label_selectors[PODS.group, PODS.version, PODS.plural] = names.DRIVER_SELECTOR
     settings.networking.request_timeout = 30

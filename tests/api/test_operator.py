@@ -212,10 +212,10 @@ class TestFailing:
         ledger.until_events("Submitted", "Running", "Recreated", "Running", "DriverLost")
 
     def test_a_spec_that_only_the_operator_can_refuse(self, operator: Operator, ledger: Ledger) -> None:
-        ledger.submit(timeZone="Mars/Phobos", schedule="@daily")
-        assert "spec.timeZone" in ledger.until(Phase.FAILED, "InvalidSpec")
+        ledger.submit(schedule="0 0 * * fri-mon")
+        assert "spec.schedule" in ledger.until(Phase.FAILED, "InvalidSpec")
         assert not ledger.drivers
-        ledger.edit(timeZone="Europe/Berlin")
+        ledger.edit(schedule="@daily")
         ledger.until(Phase.PENDING, "Submitted")
         ledger.until_events("InvalidSpec", "Submitted")
 

@@ -18,7 +18,7 @@ from yarl import URL
 
 from almanac import nesting
 from almanac.api import GROUP, KINDS, VERSION
-from almanac.kubeconfig import Access
+from almanac.kubeconfig import Access, AccessError
 
 Raw = Mapping[str, Any]
 
@@ -254,6 +254,8 @@ class Cluster:
                     raise _refused(response, content)
                 read: dict[str, Any] = json.loads(content)
                 return read
+        except AccessError as error:
+            raise ApiError(0, "NoCredentials", f"{method} {path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}") from error
 

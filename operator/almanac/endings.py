@@ -66,7 +66,7 @@ def _failure(outcome: Outcome, pods: tuple[Pod, ...], *, certain: bool) -> Endin
     if not ended and not certain:
         return None
     if not ended:
-        return Ending(False, outcome.reason, outcome.message)
+        return Ending(False, outcome.reason, f"{outcome.message}; its pods are gone, and what they have said with them")
     last = ended[-1]
     tries = f" (attempt {len(ended)}, the last)" if len(ended) > 1 else ""
     reason = Reason.TOO_BIG_FOR_LOCAL if last.code == ExitCode.TOO_BIG_FOR_LOCAL else last.reason

@@ -83,6 +83,13 @@ def find(environment: Mapping[str, str], context: str | None = None) -> Access:
     Raises:
         AccessError: there is none of these, or it cannot be used.
     """
+    try:
+        return _find(environment, context)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:  # its entries may be anything
+        raise AccessError(f"the kubeconfig cannot be used: {error}") from error
+
+
+def _find(environment: Mapping[str, str], context: str | None) -> Access:
     named = [Path(one) for one in environment.get("KUBECONFIG", "").split(os.pathsep) if one]
     if named:
         return from_kubeconfig(named, context)

@@ -325,13 +325,17 @@ def _cut(text: str, size: int) -> str:
 
 
 def _event(document: dict[str, Any], event: Event, now: datetime, instance: str) -> dict[str, Any]:
-    """An Event about a job. Its name follows from what it says and when: it cannot be there twice."""
+    """An Event about a job. Its name follows from when it is and what it says: it cannot be there twice.
+
+    Names that begin with the time are also in the order in which kubectl shows events, which knows no better one.
+    """
     metadata = document["metadata"]
-    said = hashlib.sha256(repr((metadata.get("uid"), event, now)).encode()).hexdigest()[:16]
+    said = hashlib.sha256(repr((metadata.get("uid"), event)).encode()).hexdigest()[:8]
+    name = f"{metadata['name'][:200]}.{int(now.timestamp() * 1e6):014x}.{said}"
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": EVENTS.kind,
-        "metadata": {"name": f"{metadata['name'][:200]}.{said}", "namespace": metadata["namespace"]},
+        "metadata": {"name": name, "namespace": metadata["namespace"]},
         "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": "almanac.dev/operator",
         "reportingInstance": (instance or "operator")[:128],

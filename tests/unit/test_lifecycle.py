@@ -620,7 +620,7 @@ class TestTroubles:
         assert world.decide(seen).look, "the pod may only be late"
         world.settle()
         assert world.told == (Phase.FAILED, "BackoffLimitExceeded")
-        assert message(world) == "too often"
+        assert message(world) == "too often; its pods are gone, and what they have said with them"
 
     def test_a_success_whose_pod_is_gone(self) -> None:
         world = running()

@@ -70,13 +70,15 @@ class Pod:
     created: datetime
     running: bool = False
     """Its container runs."""
-    started: datetime | None = None
-    """When that has begun."""
     ip: str = ""
     trouble: Trouble | None = None
     """What keeps it from running."""
     exit: Exit | None = None
     """How it ended."""
+    initializing: str = ""
+    """Name of the init container that runs at the moment."""
+    leaving: str = ""
+    """It is being deleted, and has yet to end: who wants that, as far as it is known."""
 
     @property
     def waiting(self) -> bool:
@@ -282,10 +284,11 @@ def pod(raw: Raw) -> Pod | Executor | None:
         job_uid=labels[names.JOB_UID],
         created=created,
         running=ended is None and troubles.running(raw),
-        started=troubles.started(raw),
         ip=raw.get("status", {}).get("podIP") or "",
         trouble=None if ended else troubles.of_pod(raw),
         exit=ended,
+        initializing="" if ended else troubles.initializing(raw),
+        leaving="" if ended else troubles.leaving(raw),
     )
 
 

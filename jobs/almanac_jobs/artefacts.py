@@ -3,6 +3,7 @@
     {output}/runs/{run}/{table}/bucket=0000/part-0.parquet    forecasts, parameters, history, scores
     {output}/runs/{run}/report.html
     {output}/runs/{run}/report.json     last: its presence says that the run is complete; names every file
+    {output}/runs/{run}/.open           while processes of several machines write; gone once the run is over
     {output}/latest.json                the newest complete run; replaced in one step
 
 A run that fails changes nothing that was there before. Several runs may write to one output at a time.
@@ -22,12 +23,14 @@ import pyarrow as pa
 
 from almanac.api import JobError, Output, Reason, Storage
 from almanac_jobs import objects, tables
+from almanac_jobs.progress import Interrupted
 from almanac_jobs.storage import Location, check_output, open_location
 
 FORMAT = 1
 """Version of the layout and of the tables' columns: readers refuse what is newer than they know."""
 FIELD = "spec.output.uri"
 RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
+OPEN = ".open"
 TABLES = ("forecasts", "parameters", "history", "scores")
 STALE = timedelta(days=7)
 """A run that is not complete and has written nothing for so long is not going to be."""
@@ -38,8 +41,17 @@ def table_path(table: str, bucket: int) -> str:
     return f"{table}/bucket={bucket:04d}/part-0.parquet"
 
 
+Files = Mapping[str, Mapping[str, Any]]
+"""Size and sha256 of files by their path below the folder of the run."""
+
+
 class RunWriter:
-    """Writes the files of one run. Threads may write different buckets at once."""
+    """Writes the files of one run. Threads may write different buckets at once, and so may processes.
+
+    A copy that was pickled opens the same folder in its own process, with that process's credentials, once this one has
+    been told to `share` it. It writes files, of which this one hears by `register`; it neither publishes nor abandons
+    the run.
+    """
 
     def __init__(self, output: Output, storage: Storage | None, run: str) -> None:
         """Nothing is written yet.
@@ -47,24 +59,59 @@ class RunWriter:
         Raises:
             JobError: InvalidSpec if `run` is there already, and what storage refuses, as far as it tells beforehand.
         """
-        self.output = open_location(output.uri, storage, field=FIELD)
-        self.run = run
-        self.folder = self.output / RUNS / run
-        self._files: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
-        self._complete = self._abandoned = False
+        self._open(output, storage, run)
         check_output(self.output)
         if complete(self.output, run) is not None:
             raise JobError(Reason.INVALID_SPEC, f"{FIELD}: run `{run}` is complete already: choose another run id")
 
-    def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> None:
-        """Write a bucket's part of each table; rows are sorted by entity, then time."""
-        for name, table in parts.items():
-            self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
+    def _open(self, output: Output, storage: Storage | None, run: str) -> None:
+        self._opened = (output, storage, run)
+        self.output = open_location(output.uri, storage, field=FIELD)
+        self.run = run
+        self.folder = self.output / RUNS / run
+        self._files: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._complete = self._abandoned = self._is_copy = False
+
+    def __getstate__(self) -> tuple[Output, Storage | None, str]:
+        return self._opened
+
+    def __setstate__(self, opened: tuple[Output, Storage | None, str]) -> None:
+        self._open(*opened)
+        self._is_copy = True
+
+    def share(self) -> None:
+        """Let copies write, until the run is published or abandoned."""
+        objects.write(self.folder / OPEN, b"")
+
+    def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> Files:
+        """Write a bucket's part of each table; rows are sorted by entity, then time. Gives what was written.
+
+        Writing the same again changes nothing: so may who cannot know whether somebody else has.
+
+        Raises:
+            JobError: Interrupted if the run was abandoned meanwhile; nothing is left of these then.
+        """
+        written = {
+            table_path(name, bucket): self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
+            for name, table in parts.items()
+        }
+        # Looked up after writing: what was written before the run was abandoned is deleted by who has abandoned it.
+        if self._is_copy and objects.read(self.folder / OPEN) is None:
+            for path in written:
+                objects.remove(self.folder / path)
+            raise Interrupted
+        self.register(written)
+        return written
+
+    def register(self, files: Files) -> None:
+        """Take note of files of the run that were written, here or by a copy of this writer."""
+        with self._lock:
+            self._files.update(files)
 
     def write_page(self, html: str) -> None:
         """Write the page that people look at."""
-        self._write(PAGE, html.encode())
+        self.register({PAGE: self._write(PAGE, html.encode())})
 
     @property
     def checksum(self) -> str:
@@ -90,6 +137,7 @@ class RunWriter:
         self._abandoned = True
         if not self._complete:
             with suppress(JobError):
+                objects.remove(self.folder / OPEN)
                 _remove_run(self.folder)
 
     def _tidy(self) -> None:
@@ -99,13 +147,12 @@ class RunWriter:
             if path not in self._files:
                 objects.remove(self.folder / path)
 
-    def _write(self, path: str, data: bytes | memoryview) -> None:
+    def _write(self, path: str, data: bytes | memoryview) -> dict[str, Any]:
         objects.write(self.folder / path, data)
-        with self._lock:
-            self._files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         if self._abandoned:  # by another thread, meanwhile
             with suppress(JobError):
                 objects.remove(self.folder / path)
+        return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def point(output: Location, report: Mapping[str, Any]) -> bool:

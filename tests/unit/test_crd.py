@@ -66,8 +66,9 @@ def test_names(kind: str) -> None:
 
 def test_columns_lead_somewhere() -> None:
     columns = crd.definition("ForecastJob")["spec"]["versions"][0]["additionalPrinterColumns"]
-    assert [one["name"] for one in columns] == ["Phase", "Engine", "Progress", "Entities", "MASE", "Reason", "Age"]
-    assert [one["name"] for one in columns if one.get("priority")] == ["Reason"]
+    wide = ["Reason", "Executors"]
+    assert [one["name"] for one in columns] == ["Phase", "Engine", "Progress", "Entities", "MASE", *wide, "Age"]
+    assert [one["name"] for one in columns if one.get("priority")] == wide
     paths = {path for path, _ in walk(root())}
     for one in columns[:5]:
         path = one["jsonPath"]

@@ -33,7 +33,7 @@ from almanac.api.forecast import (
     Source,
 )
 from almanac.api.report import Report, Result
-from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger
+from almanac.api.status import Condition, ConditionStatus, Executors, JobStatus, PastRun, Phase, Run, Trigger
 
 KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob}
 """The kinds of job by name."""
@@ -51,6 +51,7 @@ __all__ = [
     "ConditionStatus",
     "Engine",
     "Evaluation",
+    "Executors",
     "ExitCode",
     "Family",
     "ForecastJob",

@@ -147,6 +147,8 @@ def problems(error: ValidationError) -> tuple[Problem, ...]:
 
 def _problem(one: dict[str, Any]) -> Problem:
     kind, location, value = one["type"], one["loc"], one["input"]
+    at_key = bool(location) and location[-1] == "[key]"
+    location, value = (location[:-1], None) if at_key else (location, value)
     if kind == "missing":
         missing, parent = location[-1], location[:-1]
         name = f"item {missing + 1}" if isinstance(missing, int) else f"`{missing}`"
@@ -157,7 +159,7 @@ def _problem(one: dict[str, Any]) -> Problem:
     message = (
         message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Input should", "must")
     )
-    return Problem(location, message, None if isinstance(value, dict) else value)
+    return Problem(location, message, None if isinstance(value, dict) else value, at_key)
 
 
 _WORDS = {

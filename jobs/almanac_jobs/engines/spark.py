@@ -116,6 +116,8 @@ def settings(job: ForecastJob) -> dict[str, str]:
         "spark.master": os.environ.get(MASTER) or f"local[{usable_cores()}]",
         "spark.ui.enabled": "false",
         "spark.log.level": "ERROR",
+        # A JVM that does little and not for long: most of its work would be compiling itself.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }
     return here | job.spec.spark.conf | own
 

@@ -41,7 +41,7 @@ from almanac_jobs.resources import usable_cores
 from benchmarks.end_to_end import DAYS, ENTITIES, JOB, LEDGER, write_ledger
 from benchmarks.forecast import ONE_THREAD
 
-SAMPLES = {"statsforecast": 2_000, "kernel": 10_000}
+SAMPLES = {"statsforecast": 2_000, "kernel": 5_000}
 ROUNDS = 3
 HORIZON, Z = 30, {80: 1.2815515655446004, 95: 1.959963984540054}
 SCHEMA = "entity_id string, date date, mean double, lo80 double, hi80 double, lo95 double, hi95 double"

@@ -84,7 +84,7 @@ def success(run: str) -> str:
         reason=Reason.COMPLETED,
         exit_code=ExitCode.DONE,
         engine=Engine.LOCAL,
-        message="5 entities",
+        message="older runs could not be deleted",
         result=result,
     ).to_json()
 

@@ -75,6 +75,10 @@ class Pod:
     """What keeps it from running."""
     exit: Exit | None = None
     """How it ended."""
+    initializing: str = ""
+    """Name of the init container that runs at the moment."""
+    leaving: str = ""
+    """It is being deleted, and has yet to end: who wants that, as far as it is known."""
 
     @property
     def waiting(self) -> bool:
@@ -231,6 +235,8 @@ def pod(raw: Raw) -> Pod | None:
         ip=raw.get("status", {}).get("podIP") or "",
         trouble=None if ended else troubles.of_pod(raw),
         exit=ended,
+        initializing="" if ended else troubles.initializing(raw),
+        leaving="" if ended else troubles.leaving(raw),
     )
 
 

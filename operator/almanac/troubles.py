@@ -67,6 +67,22 @@ def running(pod: Raw) -> bool:
     return "running" in state and "deletionTimestamp" not in pod["metadata"]
 
 
+def initializing(pod: Raw) -> str:
+    """Name of the init container that runs; empty where none does, or the pod computes already."""
+    if "running" in _state(_main(pod)):
+        return ""
+    found = (one for one in pod.get("status", {}).get("initContainerStatuses") or () if "running" in _state(one))
+    return str(next((one.get("name") for one in found), ""))
+
+
+def leaving(pod: Raw) -> str:
+    """Why a pod that is being deleted is: in the words of whoever in the cluster takes it away, if anybody says so."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        return ""
+    gone = _disruption(pod.get("status", {}))
+    return f"{gone.reason}: {gone.message}" if gone else "somebody has deleted it"
+
+
 def of_pod(pod: Raw) -> Trouble | None:
     """What keeps a pod from running, if it says so by itself."""
     for status in _containers(pod):
@@ -89,6 +105,7 @@ def _waiting(reason: str, message: str) -> Trouble:
 
 def of_warning(reason: str, message: str) -> Trouble:
     """What a warning event says, by a reason of its own where Kubernetes has one word for many things."""
+    message = message.removeprefix("(combined from similar events): ")
     for part, better in (("exceeded quota", "QuotaExceeded"), ("violates PodSecurity", "PodSecurityViolation")):
         if part in message:
             return Trouble(better, plain(message))

@@ -12,7 +12,7 @@ from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger
 from almanac.conditions import TYPES
 from almanac.observed import Observed, Progress, Refusal, observe
 from almanac.resource import read_job, status_patch
-from almanac.waiting import ASK_EVERY
+from almanac.waiting import ASK_EVERY, PATIENCE
 from world import Crash, World
 
 
@@ -115,6 +115,7 @@ class TestTheTable:
         result = world.status.result
         assert result is not None
         assert (result.entities, result.scores) == (5, {"mase": 0.87})
+        assert message(world) == f"5 entities, written to {result.uri}; older runs could not be deleted"
         assert world.status.progress == "100%"
         assert world.status.run is not None
         assert world.status.run.end_time == goldens.START + timedelta(minutes=5)
@@ -148,8 +149,9 @@ class TestTheTable:
         world = running(engine="auto")
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
-        assert world.told == (Phase.FAILED, "EngineUnavailable")
-        assert message(world) == "needs 12 GiB of 4 GiB: this operator has no engine spark to go on with"
+        assert world.told == (Phase.FAILED, "TooBigForLocal")
+        assert message(world).startswith("needs 12 GiB of 4 GiB: raise the memory limit of the container almanac")
+        assert message(world).endswith("this operator has no engine spark to go on with")
 
     def test_too_big_for_local_where_local_was_asked_for(self) -> None:
         world = running(engine="local")
@@ -463,6 +465,25 @@ class TestTroubles:
         world.reconcile()
         assert reasons(world) == ["Submitted", "QuotaExceeded"]
 
+    def test_a_new_driver_is_looked_at_again_even_if_nothing_is_heard_of_it(self) -> None:
+        """No watch tells of a driver whose pods are refused."""
+        world = World()
+        assert world.reconcile() == world.now + PATIENCE
+        world.settle()
+        world.delete_driver("ledger-a2447b")
+        assert world.reconcile() == world.now + PATIENCE
+
+    def test_a_driver_to_which_nothing_happens_is_looked_at_again(self) -> None:
+        """A quota lets no pod of it into the world: the Job never changes, and no watch tells of anything."""
+        world = World(startDeadlineSeconds=60)
+        requeue = world.reconcile()
+        assert requeue is not None
+        assert requeue <= world.now + timedelta(seconds=5)
+        world.edit(suspend=True)
+        world.settle()
+        world.edit(suspend=False)
+        assert world.reconcile() is not None
+
     def test_a_pod_that_pod_security_forbids(self) -> None:
         world = submitted(startDeadlineSeconds=30)
         world.warn(world.driver, "FailedCreate", 'pods "x" is forbidden: violates PodSecurity "restricted:latest": x')
@@ -506,6 +527,54 @@ class TestTroubles:
             pod["status"] = raw.terminated(code, at=world.now)
             world.reconcile()
             assert world.told == (Phase.RUNNING, "Running")
+
+    def test_a_pod_that_never_ran_is_not_said_to_run_once_it_is_over(self) -> None:
+        world = submitted(backoffLimit=0)
+        world.pod(**raw.waiting("PodInitializing"))
+        world.settle()
+        (pod,) = world.pods.values()
+        pod["status"] = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Submitted")
+
+    def test_an_init_container_that_takes_its_time(self) -> None:
+        world = submitted()
+        world.pod(initContainerStatuses=[raw.container("fetch", running={"startedAt": ""})])
+        world.wait(minutes=1)
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Starting")
+        assert message(world).endswith("is starting: init container fetch runs")
+
+    @pytest.mark.parametrize(
+        ("conditions", "words"),
+        [
+            ([raw.condition("DisruptionTarget", "EvictionByEvictionAPI", "Eviction API: evicting")], "API: evicting"),
+            ([], "somebody has deleted it"),
+        ],
+    )
+    def test_a_pod_that_is_being_stopped(self, conditions: list[raw.Raw], words: str) -> None:
+        world = running()
+        (pod,) = world.pods.values()
+        pod["metadata"]["deletionTimestamp"] = raw.time(world.now)
+        pod["status"]["conditions"] = conditions
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Stopping")
+        assert words in message(world)
+
+    def test_a_retry_that_is_not_let_in(self) -> None:
+        world = running()
+        (pod,) = world.pods.values()
+        pod["status"] = raw.terminated(
+            75, raw.failure("x", Reason.STORAGE_UNAVAILABLE, "s3 does not answer"), at=world.now
+        )
+        assert world.reconcile() == world.now + ASK_EVERY
+        assert world.told == (Phase.PENDING, "Retrying")
+        world.wait(seconds=15)
+        world.warn(world.driver, "FailedCreate", 'pods "x" is forbidden: exceeded quota: compute')
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "QuotaExceeded")
+        assert "s3 does not answer" in message(world)
+        assert "exceeded quota: compute" in message(world)
 
     def test_a_retry(self) -> None:
         world = running(startDeadlineSeconds=60)
@@ -551,7 +620,7 @@ class TestTroubles:
         assert world.decide(seen).look, "the pod may only be late"
         world.settle()
         assert world.told == (Phase.FAILED, "BackoffLimitExceeded")
-        assert message(world) == "too often"
+        assert message(world) == "too often; its pods are gone, and what they have said with them"
 
     def test_a_success_whose_pod_is_gone(self) -> None:
         world = running()

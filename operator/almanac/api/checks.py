@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import zoneinfo
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs", "file")
@@ -19,7 +20,14 @@ ABOVE_ZERO = r"^[0.]*[1-9]"
 FREQUENCY = r"^(auto|([1-9][0-9]{0,5})?(s|min|h|H|D|M|Q|Y|W(-(MON|TUE|WED|THU|FRI|SAT|SUN))?))$"
 FREQUENCY_HELP = "must be s, min, H, D, W, W-SUN (weeks from Sunday on), M, Q, Y, a multiple such as 15min, or auto"
 QUANTITY_HELP = "must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero"
-CRON = r"^(@[a-z]+|[^ ]+( +[^ ]+){4})?$"
+URI_WITHOUT_SLASHES = r"^(s3a?|s3n|gs|file|https?):"
+UNPADDED = r"^\S([\s\S]*\S)?$"
+ENDPOINT = r"^(?i:https?)://([^\s/@?#:\[\]]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^\s?#@]*)?$"
+ENDPOINT_HELP = "must be a URL such as https://minio.example.com:9000"
+TIME_ZONE = r"^[A-Za-z0-9_+/-]+$"
+TIME_ZONE_HELP = "must be a time zone such as UTC or Europe/Berlin"
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+OBJECT_NAME_HELP = "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
 
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -32,6 +40,23 @@ _CRON_FIELDS = (
     ("day of week", 0, 7, _DAYS),
 )
 
+_BLANKS = r"\s+"
+
+
+def _cron_pattern() -> str:
+    """Five fields, or a macro. That a range goes upwards is more than a pattern can say."""
+    numbers = ("0*[1-5]?[0-9]", "0*(1?[0-9]|2[0-3])", "0*([1-9]|[12][0-9]|3[01])", "0*([1-9]|1[0-2])", "0*[0-7]")
+    fields = []
+    for number, (*_, words) in zip(numbers, _CRON_FIELDS, strict=True):
+        one = "|".join((number, *((f"(?i:{'|'.join(words)})",) if words else ())))
+        part = rf"(\*|\?|({one})(-({one}))?)(/0*[1-9][0-9]?)?"
+        fields.append(f"{part}(,{part})*")
+    macros = "|".join(one.removeprefix("@") for one in _MACROS)
+    return rf"^\s*(@({macros})|{_BLANKS.join(fields)})?\s*$"
+
+
+CRON = _cron_pattern()
+
 
 def uri(value: str) -> str:
     """`s3://bucket/key`, `gs://bucket/key`, `file:///path` or a bare path."""
@@ -39,7 +64,7 @@ def uri(value: str) -> str:
         raise ValueError("must be a location without blanks around it, e.g. s3://bucket/folder")
     scheme, separator, rest = value.partition("://")
     if not separator:
-        if re.match(r"^(s3a?|s3n|gs|file|https?):", value):
+        if re.match(URI_WITHOUT_SLASHES, value):
             raise ValueError(f"must have two slashes after the colon: {value.split(':')[0]}://...")
         return value
     if scheme in ("s3a", "s3n"):
@@ -77,15 +102,20 @@ def is_inside(inner: str, outer: str) -> bool:
 
 
 def endpoint(value: str) -> str:
-    """Empty, or an http or https URL without a path's query."""
-    if not value:
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as https://minio.example.com:9000")
-    if parts.username or parts.password:
+    """Empty, or an http or https URL without credentials, query and fragment."""
+    if value and "@" in value:
         raise ValueError("must not hold credentials: put them into the Secret that storage.secretName names")
+    if value and not (re.fullmatch(ENDPOINT, value) and _has_host_and_port(value)):
+        raise ValueError(ENDPOINT_HELP)
     return value
+
+
+def _has_host_and_port(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an address that is none, or a port above 65535
+        return False
 
 
 def quantity(value: str) -> str:
@@ -101,7 +131,7 @@ def time_zone(value: str) -> str:
         try:
             zoneinfo.ZoneInfo(value)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of the database, "Europe"
-            raise ValueError("must be a time zone such as UTC or Europe/Berlin") from None
+            raise ValueError(TIME_ZONE_HELP) from None
     return value
 
 
@@ -147,13 +177,17 @@ def _cron_number(text: str, name: str, low: int, high: int, names: tuple[str, ..
     return int(text)
 
 
+def moment(value: datetime) -> datetime:
+    """A time that can be reckoned with, in UTC unless it says otherwise: not at the very ends of the calendar."""
+    if not 1900 < value.year < 9000:
+        raise ValueError("must be a time between the years 1900 and 9000")
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 def object_name(value: str) -> str:
     """A name that Kubernetes takes for an object (a DNS subdomain)."""
-    label = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-    if len(value) > 253 or not re.fullmatch(rf"{label}(\.{label})*", value):
-        raise ValueError(
-            "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
-        )
+    if len(value) > 253 or not re.fullmatch(OBJECT_NAME, value):
+        raise ValueError(OBJECT_NAME_HELP)
     return value
 
 

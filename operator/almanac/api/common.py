@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,7 +18,6 @@ VERSION = "v1alpha1"
 API_VERSION: Literal["almanac.dev/v1alpha1"] = "almanac.dev/v1alpha1"
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
-ObjectName = Annotated[str, Field(max_length=253), AfterValidator(checks.optional_object_name)]
 
 
 def cel(condition: str, message: str) -> dict[str, Any]:
@@ -30,13 +30,25 @@ def pattern(expression: str) -> str:
     return f"self.matches(r'{expression}')"
 
 
+def unless_empty(condition: str) -> str:
+    """The condition in CEL that a string is empty, or meets a condition."""
+    return f"self == '' || {condition}"
+
+
+ObjectName = Annotated[
+    str,
+    Field(max_length=253, json_schema_extra=cel(unless_empty(pattern(checks.OBJECT_NAME)), checks.OBJECT_NAME_HELP)),
+    AfterValidator(checks.optional_object_name),
+]
 Uri = Annotated[
     str,
     Field(
         min_length=1,
         max_length=2048,
         json_schema_extra=cel(
-            f"{pattern(checks.URI)} || !self.contains('://')", "must start with s3://, gs:// or file:///, or be a path"
+            f"{pattern(checks.UNPADDED)} && ({pattern(checks.URI)} || "
+            f"!self.contains('://') && !{pattern(checks.URI_WITHOUT_SLASHES)})",
+            "must start with s3://, gs:// or file:///, or be a path, without blanks around it",
         ),
     ),
     AfterValidator(checks.uri),
@@ -62,9 +74,27 @@ Cron = Annotated[
     ),
     AfterValidator(checks.cron),
 ]
-TimeZone = Annotated[str, Field(max_length=64), AfterValidator(checks.time_zone)]
+TimeZone = Annotated[
+    str,
+    Field(
+        max_length=64,
+        json_schema_extra=cel(  # one that there is not is an error, which refuses the value with this message, too
+            unless_empty(f"{pattern(checks.TIME_ZONE)} && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0"),
+            checks.TIME_ZONE_HELP,
+        ),
+    ),
+    AfterValidator(checks.time_zone),
+]
+Endpoint = Annotated[
+    str,
+    Field(max_length=2048, json_schema_extra=cel(unless_empty(pattern(checks.ENDPOINT)), checks.ENDPOINT_HELP)),
+    AfterValidator(checks.endpoint),
+]
+LARGEST = 999_999_999_999_999
+"""A whole number that every reader of JSON takes for the same."""
 Count = Annotated[StrictInt, Field(ge=0)]
-Positive = Annotated[StrictInt, Field(ge=1)]
+Time = Annotated[datetime, AfterValidator(checks.moment)]
+Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Seconds = Annotated[StrictInt, Field(ge=1, le=31_536_000)]
 
 
@@ -109,7 +139,7 @@ class Metadata(Model):
 class Storage(Model):
     """How object storage is reached. Unset: workload identity in a cluster, a profile elsewhere."""
 
-    endpoint: Annotated[str, Field(max_length=2048), AfterValidator(checks.endpoint)] = ""
+    endpoint: Endpoint = ""
     """URL of an S3-compatible store, e.g. https://minio.storage:9000. Empty: the cloud's own."""
     region: Annotated[str, Field(max_length=64)] = ""
     """Region of the buckets. Empty: what the environment says (AWS_REGION), else us-east-1."""
@@ -157,7 +187,7 @@ class Spark(Model):
     """Executors: how many, how big."""
     driver: SparkDriver = SparkDriver()
     """Driver: how big."""
-    conf: Annotated[dict[str, str], Field(max_length=256)] = {}
+    conf: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=256)] = {}
     """Further Spark settings by their own names (spark....). Values are strings."""
 
     @rule(
@@ -229,7 +259,7 @@ class JobSpec(Model):
     and the new one starts."""
     starting_deadline_seconds: Seconds | None = None
     """A scheduled run that could not start this long after its time is skipped. Unset: it starts late."""
-    restart_nonce: Annotated[StrictInt, Field(ge=0)] = 0
+    restart_nonce: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = 0
     """Change it, to any other number, to run again."""
     pod_template: PodTemplate = PodTemplate()
     """What every pod of a run gets besides Almanac's own settings, as in a PodTemplateSpec."""

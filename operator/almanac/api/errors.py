@@ -27,16 +27,19 @@ class ExitCode(IntEnum):
     TOO_BIG_FOR_LOCAL = 79
     """The data do not fit into this process: `engine: auto` goes on with a cluster."""
     INTERRUPTED = 130
+    """Somebody has stopped the run with Ctrl-C (SIGINT)."""
+    TERMINATED = 143
+    """The cluster, or the machine, has stopped the run (SIGTERM)."""
 
     @property
     def worth_a_retry(self) -> bool:
         """Whether the same run may do better another time."""
-        return self in (ExitCode.FAILED, ExitCode.UNAVAILABLE)
+        return self in (ExitCode.FAILED, ExitCode.UNAVAILABLE, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
     @property
     def final(self) -> bool:
         """Whether the run is over with it: it is done, or would end the same another time."""
-        return not self.worth_a_retry and self is not ExitCode.INTERRUPTED
+        return not self.worth_a_retry
 
 
 class Reason(StrEnum):
@@ -163,6 +166,7 @@ _WORDS = {
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "string_type": "must be a string",
+    "string_unicode": "must be Unicode text: it holds half of a surrogate pair",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping of names to values",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from almanac.api.common import Count, Engine
+from almanac.api.common import Count, Engine, Time
 from almanac.api.model import Model
 from almanac.api.report import Result
 
@@ -52,7 +51,7 @@ class Condition(Model):
     """Why, in one CamelCase word."""
     message: str = ""
     """Why, in a sentence for a person."""
-    last_transition_time: datetime | None = None
+    last_transition_time: Time | None = None
     """When the status of this condition changed last."""
     observed_generation: Count | None = None
     """Generation of the job that this condition speaks of."""
@@ -75,9 +74,9 @@ class Run(Model):
     """How often its driver was started."""
     driver: str = ""
     """Name of its driver, a batch/v1 Job."""
-    start_time: datetime | None = None
+    start_time: Time | None = None
     """When it began."""
-    end_time: datetime | None = None
+    end_time: Time | None = None
     """When it ended."""
 
 
@@ -115,7 +114,7 @@ class JobStatus(Model):
     """What the last complete run has written."""
     history: tuple[PastRun, ...] = ()
     """The last few finished runs, newest first."""
-    next_schedule_time: datetime | None = None
+    next_schedule_time: Time | None = None
     """When the schedule starts a run next."""
     conditions: Annotated[
         tuple[Condition, ...],

@@ -54,7 +54,7 @@ from almanac_jobs.source.rows import Plan
 
 MOST_ROWS, LEAST_ROWS = 2_000_000, 131_072
 """Rows that a task reads: few enough to be held in memory and repeated, enough to be worth a task."""
-PLACE_ROWS = 1_000_000
+PLACE_ROWS = 2_000_000
 """Rows of the source that a place of the shuffle holds, about: at most so many observations, usually far fewer."""
 MASTER, CONF_DIR = "SPARK_MASTER", "SPARK_CONF_DIR"
 

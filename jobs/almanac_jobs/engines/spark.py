@@ -137,7 +137,12 @@ class Spark:
         )
         records = mapped.partitionBy(division.partitions, int)  # a record's key is its partition
         census = actions.run(
-            records, take_census, division.census, progress, lambda share: progress.reach(int(share * dataset.rows))
+            records,
+            take_census,
+            division.census,
+            progress,
+            watch=lambda share: progress.reach(int(share * dataset.rows)),
+            stage=0,
         )
         tally = reduce(add, (tally for one in census for tally in one.tallies))
         check_rows(spec, tally.counts)
@@ -205,7 +210,7 @@ class Shuffled:
         task = MapBuckets(self._gather, self.calendar, self.last_period, work)
         groups = range(self.grouping.groups)
         done = self.actions.run(
-            self._grouped(), task, groups, progress, lambda share: progress.reach(int(share * self.entities))
+            self._grouped(), task, groups, progress, watch=lambda share: progress.reach(int(share * self.entities))
         )
         self.counts = replace(self.counts, merged=self.tally.counted - sum(one.observations for one in done))
         progress.reach(self.entities)

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from almanac.api import Engine, ForecastJob, JobError, Reason, Report, invalid_spec, problems
-from almanac_jobs import endpoint, run
+from almanac_jobs import endpoint, engines, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
 from almanac_jobs.resources import memory_guard, memory_limit
@@ -33,23 +33,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = datetime.now(UTC)
     progress = Progress(guard=memory_guard(memory_limit()))
 
+    used = Engine.LOCAL
+
     def work() -> Report:
+        nonlocal used
         job = load(options.job)
+        used = engines.chosen(job.spec.engine, os.environ)
         done = run.resume(job, run_id=options.run_id, now=datetime.now(UTC), progress=progress)
         if done is not None:
             return done
         return run.run(
             job,
+            engine=used,
             run_id=options.run_id,
             clock=lambda: datetime.now(UTC),
             progress=progress,
             manifest=json.dumps(job.model_dump(mode="json", exclude_unset=True), indent=2, ensure_ascii=False),
-            escalate=job.spec.engine is Engine.AUTO,
+            escalate=job.spec.engine is Engine.AUTO and used is Engine.LOCAL,
         ).report
 
     with lines(progress, sys.stderr), _endpoint(progress, options.port):
         ended = launch(work, progress, sys.stderr, debug=bool(os.environ.get(DEBUG)))
-    report = ended.value if isinstance(ended, Done) else _failure(options.run_id, started, ended)
+    report = ended.value if isinstance(ended, Done) else _failure(options.run_id, used, started, ended)
     _tell(report, options.termination_log)
     if isinstance(ended, Failed) and ended.stuck:
         os._exit(ended.exit_code)
@@ -103,8 +108,8 @@ def _endpoint(progress: Progress, port: int) -> Iterator[None]:
         yield
 
 
-def _failure(run_id: str, started: datetime, failed: Failed) -> Report:
-    report = Report.failure(run_id, Engine.LOCAL, failed.error)
+def _failure(run_id: str, engine: Engine, started: datetime, failed: Failed) -> Report:
+    report = Report.failure(run_id, engine, failed.error)
     return report.model_copy(update={"start_time": started, "end_time": datetime.now(UTC)})
 
 

@@ -38,8 +38,16 @@ def table_path(table: str, bucket: int) -> str:
     return f"{table}/bucket={bucket:04d}/part-0.parquet"
 
 
+Files = Mapping[str, Mapping[str, Any]]
+"""Size and sha256 of files by their path below the folder of the run."""
+
+
 class RunWriter:
-    """Writes the files of one run. Threads may write different buckets at once."""
+    """Writes the files of one run. Threads may write different buckets at once, and so may processes.
+
+    A copy that was pickled opens the same folder in its own process, with that process's credentials. It writes files,
+    of which this one hears by `register`; it neither publishes nor abandons the run.
+    """
 
     def __init__(self, output: Output, storage: Storage | None, run: str) -> None:
         """Nothing is written yet.
@@ -47,24 +55,46 @@ class RunWriter:
         Raises:
             JobError: InvalidSpec if `run` is there already, and what storage refuses, as far as it tells beforehand.
         """
-        self.output = open_location(output.uri, storage, field=FIELD)
-        self.run = run
-        self.folder = self.output / RUNS / run
-        self._files: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
-        self._complete = self._abandoned = False
+        self._open(output, storage, run)
         check_output(self.output)
         if complete(self.output, run) is not None:
             raise JobError(Reason.INVALID_SPEC, f"{FIELD}: run `{run}` is complete already: choose another run id")
 
-    def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> None:
-        """Write a bucket's part of each table; rows are sorted by entity, then time."""
-        for name, table in parts.items():
-            self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
+    def _open(self, output: Output, storage: Storage | None, run: str) -> None:
+        self._opened = (output, storage, run)
+        self.output = open_location(output.uri, storage, field=FIELD)
+        self.run = run
+        self.folder = self.output / RUNS / run
+        self._files: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._complete = self._abandoned = False
+
+    def __getstate__(self) -> tuple[Output, Storage | None, str]:
+        return self._opened
+
+    def __setstate__(self, opened: tuple[Output, Storage | None, str]) -> None:
+        self._open(*opened)
+
+    def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> Files:
+        """Write a bucket's part of each table; rows are sorted by entity, then time. Gives what was written.
+
+        Writing the same again changes nothing: so may who cannot know whether somebody else has.
+        """
+        written = {
+            table_path(name, bucket): self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
+            for name, table in parts.items()
+        }
+        self.register(written)
+        return written
+
+    def register(self, files: Files) -> None:
+        """Take note of files of the run that were written, here or by a copy of this writer."""
+        with self._lock:
+            self._files.update(files)
 
     def write_page(self, html: str) -> None:
         """Write the page that people look at."""
-        self._write(PAGE, html.encode())
+        self.register({PAGE: self._write(PAGE, html.encode())})
 
     @property
     def checksum(self) -> str:
@@ -99,13 +129,12 @@ class RunWriter:
             if path not in self._files:
                 objects.remove(self.folder / path)
 
-    def _write(self, path: str, data: bytes | memoryview) -> None:
+    def _write(self, path: str, data: bytes | memoryview) -> dict[str, Any]:
         objects.write(self.folder / path, data)
-        with self._lock:
-            self._files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         if self._abandoned:  # by another thread, meanwhile
             with suppress(JobError):
                 objects.remove(self.folder / path)
+        return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def point(output: Location, report: Mapping[str, Any]) -> bool:

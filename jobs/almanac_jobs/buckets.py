@@ -21,6 +21,29 @@ def bucket_count(entities: int) -> int:
     return min(1 << max(wanted - 1, 0).bit_length(), MAX_BUCKETS)
 
 
+def place_of(entities: pa.Array, places: int) -> NDArray[np.int32]:
+    """The place of every entity among `places`, a power of two: its bucket of as many, written backwards in binary.
+
+    The entities of each bucket lie side by side then, whatever the number of buckets: a bucket of B has the places from
+    `place_of_bucket(bucket, B) * places / B` on, where B is at most `places`.
+    """
+    return _backwards(bucket_of(entities, places), places)
+
+
+def place_of_bucket(bucket: int, buckets: int) -> int:
+    """The place of a bucket among all; the bucket at a place is `place_of_bucket(place, buckets)`."""
+    return int(_backwards(np.array([bucket], np.int32), buckets)[0])
+
+
+def _backwards(numbers: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """The bits of numbers below `count`, a power of two, in reverse order."""
+    bits = count.bit_length() - 1
+    turned = np.zeros_like(numbers)
+    for bit in range(bits):
+        turned |= (numbers >> bit & 1) << (bits - 1 - bit)
+    return turned
+
+
 def bucket_of(entities: pa.Array, buckets: int) -> NDArray[np.int32]:
     """The bucket of every entity: CRC-32 of the UTF-8 bytes of its text, modulo `buckets`, a power of two.
 

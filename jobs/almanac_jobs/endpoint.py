@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,9 +53,17 @@ def serve(progress: Progress, port: int = PORT, host: str = "") -> Iterator[int]
 
 
 def _as_json(progress: Progress) -> str:
-    """The current stage; before the first and between stages, one of no units."""
+    """The current stage; before the first and between stages, one of no units. `executors` are there on a cluster."""
     now = progress.snapshot() or Snapshot("", "", 0, None, 0.0)
-    said = {"stage": now.stage, "unit": now.unit, "done": now.done, "total": now.total, "secondsLeft": now.seconds_left}
+    said: dict[str, Any] = {
+        "stage": now.stage,
+        "unit": now.unit,
+        "done": now.done,
+        "total": now.total,
+        "secondsLeft": now.seconds_left,
+    }
+    if progress.executors is not None:
+        said["executors"] = asdict(progress.executors)
     return json.dumps(said)
 
 

@@ -33,18 +33,18 @@ _EMPTY = "%"
 _SPARK = "4.0.0"  # whose layout this is: Spark ML reads the field before all others
 
 
-def check(entities: pa.Array) -> None:
-    """Whether each of these can have a folder.
-
-    Raises:
-        JobError: InvalidSpec for too many, DataError for a name that is too long.
-    """
-    if len(entities) > MAX_ENTITIES:
+def check_number(entities: int) -> None:
+    """Refuse more entities than may have a folder each: InvalidSpec."""
+    if entities > MAX_ENTITIES:
         raise JobError(
             Reason.INVALID_SPEC,
-            f"spec.output.layout: perEntity is for at most {MAX_ENTITIES} entities, and the source has {len(entities)}:"
+            f"spec.output.layout: perEntity is for at most {MAX_ENTITIES} entities, and the source has {entities}:"
             " use bucketed, from which one entity is as quick to read",
         )
+
+
+def check_names(entities: pa.Array) -> None:
+    """Refuse a name that no folder can have: DataError."""
     for name in pc.cast(entities, pa.string()).to_pylist():
         if len(encode(name)) > MAX_NAME:
             raise JobError(

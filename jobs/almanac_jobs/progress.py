@@ -56,6 +56,15 @@ class Snapshot:
         return max(self.total - self.done, 0) / self.rate
 
 
+@dataclass(frozen=True, slots=True)
+class Executors:
+    """How many executors a cluster is to have, has, and has lost without meaning to."""
+
+    wanted: int
+    running: int
+    failed: int
+
+
 class Progress:
     """What a run has done so far. Any thread may count; `stop` makes the next count raise `Interrupted`.
 
@@ -70,6 +79,8 @@ class Progress:
         self._finished: list[Snapshot] = []
         self._current: Snapshot | None = None
         self._begun = 0.0
+        self.executors: Executors | None = None
+        """Those of the run, where it has any; whoever starts them says so."""
 
     def start(self, stage: str, total: int | None = None, unit: str = "") -> None:
         """Begin a stage of `total` units (None: unknown); the stage before it ends here."""

@@ -36,6 +36,7 @@ class Facts:
     job: ForecastJob
     manifest: str
     run: str
+    engine: Engine
     started: datetime
     finished: datetime
     durations: Mapping[str, float]
@@ -97,7 +98,7 @@ def record(facts: Facts) -> dict[str, Any]:
         "job": {"kind": job.kind, "namespace": job.metadata.namespace, "name": job.metadata.name},
         "startTime": _timestamp(facts.started),
         "endTime": _timestamp(facts.finished),
-        "engine": Engine.LOCAL.value,
+        "engine": facts.engine.value,
         "versions": dict(facts.versions),
         "gitRevision": facts.git_revision,
         "seed": None,  # nothing is random: series are searched from fixed points

@@ -1,6 +1,6 @@
 """The pipeline of a run: read, then fit, evaluate and write bucket by bucket, then publish.
 
-Memory holds the observations, and one bucket a thread. The clock and ids are arguments; nothing is printed.
+An engine reads and does the buckets; all else happens here. The clock and ids are arguments; nothing is printed.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, JobError, Layout, Output, Reason, Report
-from almanac_jobs import artefacts, per_entity, provenance, reporting, source
+from almanac_jobs import artefacts, engines, per_entity, provenance, reporting, source
 from almanac_jobs.artefacts import RunWriter
-from almanac_jobs.engines.local import map_unordered
 from almanac_jobs.model import Model
 from almanac_jobs.parts import Recipe, Summary
 from almanac_jobs.progress import Progress
 from almanac_jobs.report.page import ReportData, render
 from almanac_jobs.reporting import Facts
-from almanac_jobs.resources import GIB, memory_limit, usable_cores
-from almanac_jobs.source.observations import Observations
+from almanac_jobs.resources import GIB, memory_limit
+from almanac_jobs.source import Dataset
 from almanac_jobs.storage import Location, open_location
+from almanac_jobs.work import BucketWork
 
 BYTES_PER_ROW = 64
 """Memory that a row of the source takes at most: that of an observation of its own."""
@@ -40,13 +38,14 @@ class Outcome:
 def run(
     job: ForecastJob,
     *,
+    engine: Engine,
     run_id: str,
     clock: Callable[[], datetime],
     progress: Progress,
     manifest: str,
     escalate: bool = False,
 ) -> Outcome:
-    """Carry out a job on this machine.
+    """Carry out a job on an engine (`engines.chosen`).
 
     `manifest` is the job as a person wrote it, for the page. `escalate` refuses a source whose footers allow more rows
     than memory holds, for a driver that a cluster can take over from.
@@ -56,29 +55,37 @@ def run(
             are as they were.
     """
     started = clock()
-    check_engine(job.spec.engine)
     progress.start("read", unit="rows")
     writer = RunWriter(job.spec.output, job.spec.storage, run_id)
-    observations = _read(job.spec, progress, escalate=escalate)
+    begun = False
     try:
-        summary = _fit(job.spec, observations, writer, progress)
+        with engines.opened(engine, job, progress) as machine:
+            dataset = _dataset(job.spec, escalate=escalate)
+            progress.expect(dataset.rows)
+            observed = machine.read(job.spec, dataset, progress)
+            if job.spec.output.layout is Layout.PER_ENTITY:
+                per_entity.check_number(observed.entities)
+            begun = True
+            summary = _fit(job.spec, observed, writer, progress)
         progress.start("report")
+        label = observed.calendar.label
         facts = Facts(
             job=job,
             manifest=manifest,
             run=run_id,
+            engine=engine,
             started=started,
             finished=clock(),
             durations={stage.stage: stage.seconds for stage in progress.finished()},
             versions=provenance.versions(),
             git_revision=provenance.git_revision(),
-            counts=observations.counts,
-            entities=len(observations),
-            entity_type=str(observations.entities.type),
-            buckets=observations.buckets,
-            frequency=str(observations.frequency),
-            first=observations.calendar.label(int(observations.period.min())),
-            last=observations.calendar.label(observations.last_period),
+            counts=observed.counts,
+            entities=observed.entities,
+            entity_type=str(observed.entity_type),
+            buckets=observed.buckets,
+            frequency=str(observed.calendar.frequency),
+            first=label(observed.first_period),
+            last=label(observed.last_period),
             summary=summary,
         )
         page = reporting.page_data(facts)
@@ -86,7 +93,8 @@ def run(
         progress.check()
         record = writer.publish(reporting.record(facts))
     except BaseException:
-        writer.abandon()
+        if begun:  # only now, when the engine is gone with all that may still have written
+            writer.abandon()
         raise
     message = _settle(job.spec.output, writer.output, record, clock(), progress)
     return Outcome(reporting.report(record, writer.folder.uri, message), page)
@@ -127,7 +135,6 @@ def sample(job: ForecastJob, progress: Progress) -> Sample:
     Raises:
         JobError: as `run` does.
     """
-    check_engine(job.spec.engine)
     progress.start("read")
     observations = source.sample(job.spec)
     progress.start("fit", 1, "series")
@@ -162,23 +169,13 @@ def look(job: ForecastJob) -> Look:
     Raises:
         JobError: as `run` does.
     """
-    check_engine(job.spec.engine)
     dataset = source.open_dataset(job.spec.source, job.spec.storage)
     RunWriter(job.spec.output, job.spec.storage, "none")
     need = dataset.rows * BYTES_PER_ROW
     return Look(len(dataset.files), dataset.bytes, dataset.rows, need, memory_limit())
 
 
-def check_engine(engine: Engine) -> None:
-    """Refuse the engines that this version does not have."""
-    if engine in (Engine.SPARK, Engine.DASK):
-        raise JobError(
-            Reason.NOT_INSTALLED,
-            f"spec.engine: `{engine}` is not part of this version yet: write auto or local (--set spec.engine=local)",
-        )
-
-
-def _read(spec: ForecastSpec, progress: Progress, *, escalate: bool) -> Observations:
+def _dataset(spec: ForecastSpec, *, escalate: bool) -> Dataset:
     dataset = source.open_dataset(spec.source, spec.storage)
     limit = memory_limit()
     if escalate and dataset.rows * BYTES_PER_ROW > limit:
@@ -187,27 +184,16 @@ def _read(spec: ForecastSpec, progress: Progress, *, escalate: bool) -> Observat
             f"spec.source.uri: {dataset.rows:,} rows may take {dataset.rows * BYTES_PER_ROW / GIB:.1f} GiB of memory, "
             f"and this process has {limit / GIB:.1f} GiB",
         )
-    progress.expect(dataset.rows)
-    observations = source.read(spec, dataset, lambda done, _: progress.reach(done))
-    if spec.output.layout is Layout.PER_ENTITY:
-        per_entity.check(observations.entities)
-    return observations
+    return dataset
 
 
-def _fit(spec: ForecastSpec, observations: Observations, writer: RunWriter, progress: Progress) -> Summary:
+def _fit(spec: ForecastSpec, observed: engines.Source, writer: RunWriter, progress: Progress) -> Summary:
     """Fit and write every bucket."""
-    recipe = Recipe(spec, observations.calendar)
-    bounds = np.searchsorted(observations.bucket, np.arange(observations.buckets + 1)).tolist()
-
-    def work(bucket: int) -> tuple[int, Summary]:
-        part = recipe.work(observations, bounds[bucket], bounds[bucket + 1], progress)
-        progress.check()
-        writer.write(bucket, part.tables)
-        return bucket, part.summary
-
-    progress.start("fit", len(observations), "series")
-    done = map_unordered(work, range(observations.buckets), usable_cores(), progress)
-    return Summary.sum([summary for _, summary in sorted(done, key=lambda one: one[0])])
+    progress.start("fit", observed.entities, "series")
+    done = list(observed.map_buckets(BucketWork(Recipe(spec, observed.calendar), writer), progress))
+    for one in done:
+        writer.register(one.files)
+    return Summary.sum([one.summary for one in sorted(done, key=lambda one: one.bucket)])
 
 
 def _settle(output: Output, place: Location, record: Mapping[str, Any], now: datetime, progress: Progress) -> str:

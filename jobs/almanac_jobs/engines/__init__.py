@@ -1,1 +1,108 @@
-"""Where a run's work is done. An engine maps a function over units of work, and knows nothing of forecasting."""
+"""Where a run's work is done. An engine reads a source, and does something with each bucket of what it has read.
+
+It knows neither models nor results, and results do not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from almanac.api import Engine as Name
+from almanac.api import ForecastJob, ForecastSpec, JobError, Reason
+from almanac_jobs.calendar import Calendar
+from almanac_jobs.progress import Progress
+from almanac_jobs.source import Dataset
+from almanac_jobs.source.observations import Counts, Observations
+
+ENGINE = "ALMANAC_ENGINE"
+"""Environment variable: the engine of a job that leaves it open (`auto`), where it did not fit into one process."""
+
+Result = TypeVar("Result")
+Work = Callable[[Observations, int, Progress], Result]
+"""Done with all observations of a bucket, its number and what counts its series."""
+
+
+class Source(Protocol):
+    """A source that was read, wherever its observations lie."""
+
+    @property
+    def entities(self) -> int:
+        """Number of entities."""
+
+    @property
+    def entity_type(self) -> pa.DataType: ...
+
+    @property
+    def buckets(self) -> int: ...
+
+    @property
+    def calendar(self) -> Calendar: ...
+
+    @property
+    def first_period(self) -> int:
+        """The first period of any entity."""
+
+    @property
+    def last_period(self) -> int: ...
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the rows; `merged` is known once every bucket was mapped."""
+
+    def map_buckets(self, work: Work[Result], progress: Progress) -> Iterator[Result]:
+        """Yield what `work` makes of every bucket, as they are done.
+
+        Raises:
+            JobError: what `work` raises, and Interrupted. Whatever is under way has stopped then, as far as it can be
+                told to.
+        """
+
+
+class Engine(Protocol):
+    """Something that computes."""
+
+    def read(self, spec: ForecastSpec, dataset: Dataset, progress: Progress) -> Source:
+        """Read the source of a job; `progress` counts its rows.
+
+        Raises:
+            JobError: as `almanac_jobs.source.read` does, and Interrupted.
+        """
+
+
+def chosen(asked: Name, environment: Mapping[str, str]) -> Name:
+    """The engine that a job runs on: the one it asks for, else the one that `environment` names, else this process.
+
+    Raises:
+        JobError: InvalidSpec if `environment` names none, NotInstalled for one that this version does not have.
+    """
+    named = environment.get(ENGINE) or Name.LOCAL.value if asked is Name.AUTO else asked.value
+    if named not in (Name.LOCAL, Name.SPARK, Name.DASK):
+        raise JobError(Reason.INVALID_SPEC, f"{ENGINE}: `{named}` is no engine: write local or spark")
+    if named == Name.DASK:
+        raise JobError(
+            Reason.NOT_INSTALLED,
+            "spec.engine: `dask` is not part of this version yet: write auto, local or spark (--set spec.engine=local)",
+        )
+    return Name(named)
+
+
+def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextManager[Engine]:
+    """The engine of that name, ready to work. What it has started ends with the block.
+
+    Raises:
+        JobError: NotInstalled where a library is missing, and what keeps a cluster from being reached.
+    """
+    if name is Name.SPARK:
+        try:
+            from almanac_jobs.engines import spark  # only now: it takes a library that others do without
+        except ModuleNotFoundError as error:
+            missing = f"spec.engine: spark needs {error.name}, which is not installed: pip install 'almanac[spark]'"
+            raise JobError(Reason.NOT_INSTALLED, missing) from error
+        return spark.session(job, progress)
+    from almanac_jobs.engines import local
+
+    return local.process()

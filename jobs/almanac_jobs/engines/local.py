@@ -6,15 +6,84 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
+import pyarrow as pa
+
+from almanac.api import ForecastSpec
+from almanac_jobs import source
+from almanac_jobs.calendar import Calendar
+from almanac_jobs.engines import Work
 from almanac_jobs.progress import Progress
+from almanac_jobs.resources import usable_cores
+from almanac_jobs.source import Counts, Dataset, Observations
 
 GRACE = 5.0
 """Seconds that units under way get to notice that the run has stopped."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@contextmanager
+def process() -> Iterator[Local]:
+    """This process, with as many threads as it has cores."""
+    yield Local(usable_cores())
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Memory holds all observations, and one bucket a thread."""
+
+    threads: int
+
+    def read(self, spec: ForecastSpec, dataset: Dataset, progress: Progress) -> InMemory:
+        """See `engines.Engine`."""
+        return InMemory(source.read(spec, dataset, lambda done, _: progress.reach(done)), self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A source that this process has read: see `engines.Source`."""
+
+    observations: Observations
+    threads: int
+
+    @property
+    def entities(self) -> int:
+        return len(self.observations)
+
+    @property
+    def entity_type(self) -> pa.DataType:
+        return self.observations.entities.type
+
+    @property
+    def buckets(self) -> int:
+        return self.observations.buckets
+
+    @property
+    def calendar(self) -> Calendar:
+        return self.observations.calendar
+
+    @property
+    def first_period(self) -> int:
+        return int(self.observations.period.min())
+
+    @property
+    def last_period(self) -> int:
+        return self.observations.last_period
+
+    @property
+    def counts(self) -> Counts:
+        return self.observations.counts
+
+    def map_buckets(self, work: Work[Result], progress: Progress) -> Iterator[Result]:
+        def one(bucket: int) -> Result:
+            return work(self.observations, bucket, progress)
+
+        return map_unordered(one, range(self.buckets), self.threads, progress)
 
 
 def map_unordered(

@@ -45,7 +45,8 @@ class Aggregator:
         """Add rows, fewer than 2**32 at a time. The arrays are the aggregator's own from then on.
 
         `key` is not negative. `value` is never NaN, and None for COUNT. `extra` is 1 a row for MEAN and COUNT (0 where
-        a row is a further part of another's value), the row's time for LAST, and None for the others.
+        a row is a further part of another's value), the row's time for LAST, and None for the others. Rows may be
+        another aggregator's `entries`, too.
         """
         rows = _Entries(self._how, key, value, extra)
         rows.reduce()
@@ -64,6 +65,12 @@ class Aggregator:
         """The keys so far, sorted; a key may be there several times. Good until rows are added."""
         self._combine()
         return self._run.key
+
+    def entries(self) -> tuple[Ints, Floats | None, Ints | None]:
+        """What there is so far, exactly: keys, sorted, with values and extras as `add` of another aggregator takes
+        them. Good until rows are added."""
+        self._combine()
+        return self._run.columns
 
     def finish(self, unit: float = 1.0) -> tuple[Ints, Floats]:
         """The different keys, sorted, and their aggregates. The aggregator is empty afterwards.
@@ -101,16 +108,16 @@ class _Entries:
     def __len__(self) -> int:
         return len(self._key)
 
-    @property
-    def _columns(self) -> tuple[NDArray[Any] | None, ...]:
-        return self._key, self._value, self._extra
-
     def with_key(self, change: Callable[[Ints], Ints]) -> _Entries:
         return _Entries(self._how, change(self._key), self._value, self._extra)
 
     @property
     def key(self) -> Ints:
         return self._key
+
+    @property
+    def columns(self) -> tuple[Ints, Floats | None, Ints | None]:
+        return self._key, self._value, self._extra
 
     def reduce(self) -> None:
         """Sort by key and combine equal ones."""
@@ -120,8 +127,8 @@ class _Entries:
         """Take in `other` at the end."""
         before = len(self)
         self._resize(before + len(other))
-        for mine, theirs in zip(self._columns, other._columns, strict=True):
-            if mine is not None:
+        for mine, theirs in zip(self.columns, other.columns, strict=True):
+            if mine is not None and theirs is not None:
                 mine[before:] = theirs
 
     def absorb(self, other: _Entries) -> None:
@@ -140,7 +147,7 @@ class _Entries:
         """Call a function of sums.c, which returns how many entries are left."""
         work = library()[name]
         work.restype = c_int64
-        addresses = [c_void_p(None if column is None else column.ctypes.data) for column in self._columns]
+        addresses = [c_void_p(None if column is None else column.ctypes.data) for column in self.columns]
         units = () if unit is None else (c_double(unit),)
         left = work(c_int32(self._how), *units, *map(c_int64, lengths), *addresses)
         if left < 0:
@@ -148,7 +155,7 @@ class _Entries:
         self._resize(left)
 
     def _resize(self, length: int) -> None:
-        for column in self._columns:
+        for column in self.columns:
             if column is not None:
                 column.resize(length, refcheck=False)  # where it is, if the system can: no second copy of all there is
 

@@ -5,6 +5,7 @@ Memory follows entities and observations, and a few million rows that wait.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -14,11 +15,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from almanac.api import JobError, Reason
-from almanac_jobs.buckets import bucket_count, bucket_of
+from almanac_jobs.buckets import bucket_count, bucket_of, place_of
 from almanac_jobs.calendar import Calendar, Unit
 from almanac_jobs.forecast.types import Ints
 from almanac_jobs.kernel.sums import Aggregator, How
 from almanac_jobs.source.observations import Counts, Observations
+from almanac_jobs.source.partial import Partial, Tally
 from almanac_jobs.source.rows import Plan, Rows
 
 CHUNK_ROWS = 1_000_000
@@ -27,16 +29,22 @@ _PERIOD_BITS = 32
 
 
 class Aggregation:
-    """Aggregates rows as a plan says. `column` is the name of their times, for messages."""
+    """Aggregates rows as a plan says. `column` is the name of their times, for messages.
 
-    def __init__(self, plan: Plan, column: str) -> None:
+    Rows may be divided among processes, each with an aggregation of its own, whose `parts` another one takes in by
+    `merge`. `buckets` is the number of buckets where it is known beforehand, because these are not all entities.
+    """
+
+    def __init__(self, plan: Plan, column: str, buckets: int | None = None) -> None:
         self.plan = plan
+        self._given_buckets = buckets
         self.weekdays: frozenset[int] = frozenset()
         """Weekdays of all times so far, where periods are weeks."""
         self._column = column
         self._aggregator = Aggregator(plan.how)
         self._entities = pa.array([], plan.entity_type)
         self._waiting: list[Rows] = []
+        self._partial: list[Partial] = []
         self._counts = Counts(0)
         self._counted = 0
 
@@ -59,22 +67,69 @@ class Aggregation:
         if sum(len(one.entity) for one in self._waiting) >= CHUNK_ROWS:
             self._aggregate()
 
+    def merge(self, partial: Partial) -> None:
+        """Take in what another aggregation of the same plan has made of other rows. Tallies are not part of it."""
+        self._partial.append(partial)
+        if sum(map(len, self._partial)) >= CHUNK_ROWS:
+            self._aggregate()
+
     @property
     def counts(self) -> Counts:
         """What became of the rows so far; `merged` is not known before the end."""
         return self._counts
 
-    def sample(self, limit: int) -> tuple[NDArray[np.int32], Ints]:
-        """Indices of entities and periods of about `limit` observations: those of the entities that will be first."""
+    @property
+    def tally(self) -> Tally:
+        """What there is to say of the rows that were added."""
         self._aggregate()
         keys = self._aggregator.keys()
+        reach = self._periods(keys & (2**_PERIOD_BITS - 1)) if len(keys) else None
+        first, last = (None, None) if reach is None else (int(reach.min()), int(reach.max()))
+        return Tally(self._counts, self._counted, first, last, self.weekdays)
+
+    def parts(self, places: int) -> Iterator[tuple[int, Partial]]:
+        """All that there is so far, divided by the place of the entity among `places` (see `buckets.place_of`)."""
+        self._aggregate()
+        keys, value, extra = self._aggregator.entries()
+        bounds, place = self._bounds(keys), place_of(self._entities, places)
+        order = np.argsort(place, kind="stable")
+        lengths = np.diff(bounds)[order]
+        picked = _ranges(bounds[order], bounds[order + 1])
+        period = (keys[picked] & (2**_PERIOD_BITS - 1)).astype(np.uint32)
+        value = None if value is None else value[picked]
+        extra = None if extra is None else extra[picked]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        entities = self._entities.take(pa.array(order))
+        cuts = np.searchsorted(place[order], np.arange(places + 1)).tolist()
+        for at in np.unique(place).tolist():
+            first, last = cuts[at], cuts[at + 1]
+            start, end = offsets[first], offsets[last]
+            yield (
+                at,
+                Partial(
+                    entities=entities.slice(first, last - first),
+                    offsets=offsets[first : last + 1] - start,
+                    period=period[start:end],
+                    value=None if value is None else value[start:end],
+                    extra=None if extra is None else extra[start:end],
+                ),
+            )
+
+    def sample(self, limit: int) -> tuple[NDArray[np.int32], Ints]:
+        """Indices of entities and periods of about `limit` observations: those of the entities that will be first."""
+        return self.sample_bucket(None, limit)
+
+    def sample_bucket(self, bucket: int | None, limit: int) -> tuple[NDArray[np.int32], Ints]:
+        """The same of the entities of one bucket (None: of all)."""
+        self._aggregate()
+        keys = self._aggregator.keys()
+        keys = keys[np.diff(keys, prepend=-1) != 0]  # a sum may need several entries
         bounds = self._bounds(keys)
-        lengths = np.diff(bounds)[self._order]
-        first = self._order[: int(np.searchsorted(np.cumsum(lengths), limit)) + 1]
+        order = self._order if bucket is None else self._order[self._bucket[self._order] == bucket]
+        lengths = np.diff(bounds)[order]
+        first = order[: int(np.searchsorted(np.cumsum(lengths), limit)) + 1]
         entity = np.repeat(np.arange(len(first), dtype=np.int32), lengths[: len(first)])
-        picked = keys[_ranges(bounds[first], bounds[first + 1])]
-        distinct = np.diff(picked, prepend=-1) != 0
-        return entity[distinct], self._periods(picked[distinct])
+        return entity, self._periods(keys[_ranges(bounds[first], bounds[first + 1])])
 
     def regroup(self, calendar: Calendar) -> None:
         """Go on with longer periods, each made of whole periods so far."""
@@ -87,8 +142,11 @@ class Aggregation:
         self._aggregator.rekey(coarser)
         self.plan = replace(self.plan, calendar=calendar)
 
-    def finish(self) -> Observations:
-        """All observations. There must be one, and nothing can be added afterwards."""
+    def finish(self, last_period: int | None = None) -> Observations:
+        """All observations. Nothing can be added afterwards.
+
+        `last_period` is that of any entity where these are not all entities; without it there must be an observation.
+        """
         self._aggregate()
         keys, values = self._aggregator.finish(10.0**self.plan.scale)
         order, bounds = self._order, self._bounds(keys)
@@ -99,17 +157,20 @@ class Aggregation:
         return Observations(
             entities=self._entities.take(pa.array(order)),
             bucket=self._bucket[order],
-            buckets=bucket_count(len(order)),
+            buckets=self._buckets,
             offsets=np.concatenate(([0], np.cumsum(np.diff(bounds)[order]))),
             period=period,
             value=value,
             calendar=self.plan.calendar,
-            last_period=int(period.max()),
+            last_period=int(period.max()) if last_period is None else last_period,
             counts=replace(self._counts, merged=self._counted - len(period)),
         )
 
     def _aggregate(self) -> None:
-        """Aggregate the rows that wait."""
+        """Aggregate the rows and the entries that wait."""
+        partial, self._partial = self._partial, []
+        if partial:
+            self._add_entries(partial)
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -124,6 +185,24 @@ class Aggregation:
             key = np.concatenate([keys[i] for i in here])
             value = None if self.plan.how is How.COUNT else np.concatenate([waiting[i].parts[part] for i in here])
             self._aggregator.add(key, value, self._extra(waiting, part, len(key)))
+
+    def _add_entries(self, partial: list[Partial]) -> None:
+        names = [
+            pa.DictionaryArray.from_arrays(np.arange(len(one.entities), dtype=np.int32), one.entities)
+            for one in partial
+        ]
+        codes = np.split(self._codes(names), np.cumsum([len(one) for one in names])[:-1])
+        key = [
+            np.repeat(code << _PERIOD_BITS, np.diff(one.offsets)) | one.period
+            for code, one in zip(codes, partial, strict=True)
+        ]
+        value = [one.value for one in partial if one.value is not None]
+        extra = [one.extra for one in partial if one.extra is not None]
+        self._aggregator.add(
+            np.concatenate(key),
+            np.concatenate(value) if value else None,
+            np.concatenate(extra) if extra else None,
+        )
 
     def _extra(self, waiting: list[Rows], part: int, length: int) -> Ints | None:
         if self.plan.how is How.LAST:
@@ -166,10 +245,14 @@ class Aggregation:
         first = np.arange(len(self._entities) + 1, dtype=np.int64) << _PERIOD_BITS
         return np.searchsorted(keys, first).astype(np.int64)
 
+    @property
+    def _buckets(self) -> int:
+        return self._given_buckets or bucket_count(len(self._entities))
+
     @cached_property
     def _bucket(self) -> NDArray[np.int32]:
         """The bucket of each entity, by code."""
-        return bucket_of(self._entities, bucket_count(len(self._entities)))
+        return bucket_of(self._entities, self._buckets)
 
     @cached_property
     def _order(self) -> Ints:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -25,6 +25,7 @@ from almanac_jobs.source.columns import check_roles, common_type
 from almanac_jobs.source.expressions import expression
 from almanac_jobs.storage import Location, not_found, open_location, storage_errors
 
+FIELD = "spec.source.uri"
 BATCH_ROWS = 131_072
 REMOTE_READS = 16
 """Files of an object store that are looked at side by side: it answers slowly, but many at once."""
@@ -58,6 +59,78 @@ class Dataset:
         return sum(file.rows for file in self.files)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some row groups of a file, which follow one another; the other fields are as in `File`."""
+
+    path: str
+    uri: str
+    partition: ds.Expression
+    row_groups: tuple[int, ...]
+    rows: int
+    types: Mapping[str, pa.DataType]
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Some rows of a data set, for another process: it holds no connection and no credentials."""
+
+    source: Source
+    storage: Storage | None
+    pieces: tuple[Piece, ...]
+    types: Mapping[str, pa.DataType]
+
+    @property
+    def rows(self) -> int:
+        """Rows, whether they meet the filter or not."""
+        return sum(piece.rows for piece in self.pieces)
+
+    def open(self) -> Dataset:
+        """These rows alone, as a data set; its size in bytes is not known (0).
+
+        Raises:
+            JobError: as `storage.open_location` does.
+        """
+        location = open_location(self.source.uri, self.storage, field=FIELD)
+        layout = _layout(self.source.columns.entity)
+        files = [
+            File(
+                piece.uri,
+                layout.make_fragment(piece.path, location.filesystem, piece.partition, row_groups=piece.row_groups),
+                piece.rows,
+                piece.types,
+            )
+            for piece in self.pieces
+        ]
+        condition = filters.parse(self.source.filter) if self.source.filter else None
+        return Dataset(location, self.source, condition, tuple(files), self.types, 0)
+
+
+def portions(dataset: Dataset, storage: Storage | None, rows: int) -> list[Portion]:
+    """The data set in portions of about `rows` rows each, as far as its row groups allow, in their order."""
+    pieces: list[tuple[int, Piece]] = []
+    seen = 0
+    for file in dataset.files:
+        metadata = file.fragment.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        homes = [
+            max(before + size // 2, 0) // rows
+            for before, size in zip(accumulate(sizes, initial=seen), sizes, strict=False)
+        ]
+        for home, groups in groupby(range(len(sizes)), key=homes.__getitem__):
+            chosen = tuple(groups)
+            count = sum(sizes[group] for group in chosen)
+            fragment = file.fragment
+            pieces.append(
+                (home, Piece(fragment.path, file.uri, fragment.partition_expression, chosen, count, file.types))
+            )
+        seen += sum(sizes)
+    return [
+        Portion(dataset.source, storage, tuple(piece for _, piece in some), dataset.types)
+        for _, some in groupby(pieces, key=lambda one: one[0])
+    ]
+
+
 def open_dataset(source: Source, storage: Storage | None) -> Dataset:
     """Look at the files of a source and at their footers, not at their rows.
 
@@ -68,7 +141,7 @@ def open_dataset(source: Source, storage: Storage | None) -> Dataset:
     condition = filters.parse(source.filter) if source.filter else None
     fields = dict.fromkeys(sorted(filters.columns(condition)) if condition else (), filters.FIELD)
     fields |= {name: f"spec.source.columns.{role}" for role, name in source.columns.model_dump().items()}
-    location = open_location(source.uri, storage, field="spec.source.uri")
+    location = open_location(source.uri, storage, field=FIELD)
     infos = _list_files(location)
     files = [file for file in _read_footers(location, infos, source.columns.entity, frozenset(fields)) if file.rows]
     if not files:
@@ -212,16 +285,21 @@ def _is_hidden(path: str) -> bool:
     return names[-1].endswith(".crc") or any(name.startswith((".", "_")) and "=" not in name for name in names)
 
 
+def _layout(entity: str) -> ds.ParquetFileFormat:
+    """How files are read; `entity` is a column of which each text is read once."""
+    return ds.ParquetFileFormat(
+        # Old timestamps, of 96 bits, reach further than Arrow's nanoseconds, which would wrap around.
+        ds.ParquetReadOptions(dictionary_columns=[entity], coerce_int96_timestamp_unit="us"),
+        ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True),
+    )
+
+
 def _read_footers(
     location: Location, infos: Sequence[pafs.FileInfo], entity: str, needed: frozenset[str]
 ) -> list[File]:
     paths = [_below(location, info) for info in infos]
     hive = partitions.values_of(paths, exact=entity)
-    layout = ds.ParquetFileFormat(
-        # Old timestamps, of 96 bits, reach further than Arrow's nanoseconds, which would wrap around.
-        ds.ParquetReadOptions(dictionary_columns=[entity], coerce_int96_timestamp_unit="us"),
-        ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True),
-    )
+    layout = _layout(entity)
 
     def read(info: pafs.FileInfo, path: str, values: partitions.Values) -> File:
         uri = (location / path).uri if path else location.uri

@@ -48,6 +48,7 @@ class Observations:
     last_period: int
     """The last period of any entity: where series end under the policy `zero`."""
     counts: Counts
+    """Rows that were read for these, as far as the process that has them has read them."""
 
     def __len__(self) -> int:
         """Number of entities."""
@@ -92,6 +93,11 @@ class Observations:
         if missing is Missing.FAIL and offsets[-1] > len(position):
             raise self._gap(first, np.repeat(np.arange(last - first), counts), period)
         return SeriesBatch(Ragged(_filled(position, value, offsets[-1], missing), offsets), finish), counts
+
+    def of_bucket(self, bucket: int) -> tuple[int, int]:
+        """The first entity of a bucket, and the one after its last."""
+        first, last = np.searchsorted(self.bucket, [bucket, bucket + 1]).tolist()
+        return first, last
 
     def head(self, periods: int) -> Observations:
         """The same, with the first `periods` rows of every entity only, and ending where these do."""

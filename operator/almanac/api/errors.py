@@ -52,6 +52,8 @@ class Reason(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     STORAGE_FULL = "StorageFull"
+    CLUSTER_UNAVAILABLE = "ClusterUnavailable"
+    """The cluster that computes the run does not start, or loses its executors again and again."""
     TOO_BIG_FOR_LOCAL = "TooBigForLocal"
     INTERRUPTED = "Interrupted"
     LEARNT_NOTHING = "LearntNothing"
@@ -74,6 +76,7 @@ _EXIT_CODES = {
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
     Reason.STORAGE_UNAVAILABLE: ExitCode.UNAVAILABLE,
     Reason.STORAGE_FULL: ExitCode.UNAVAILABLE,
+    Reason.CLUSTER_UNAVAILABLE: ExitCode.UNAVAILABLE,
     Reason.TOO_BIG_FOR_LOCAL: ExitCode.TOO_BIG_FOR_LOCAL,
     Reason.INTERRUPTED: ExitCode.INTERRUPTED,
     Reason.INTERNAL_ERROR: ExitCode.FAILED,

@@ -139,13 +139,19 @@ class Shell:
     debug: bool
 
     def run(self, job: ForecastJob) -> None:
-        from almanac_jobs import run
+        from almanac_jobs import engines, run
 
         manifest = yaml.safe_dump(job.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
         outcome = self._launch(
             lambda progress: run.run(
-                job, run_id=self.run_id, clock=lambda: datetime.now(UTC), progress=progress, manifest=manifest
-            )
+                job,
+                engine=engines.chosen(job.spec.engine, os.environ),
+                run_id=self.run_id,
+                clock=lambda: datetime.now(UTC),
+                progress=progress,
+                manifest=manifest,
+            ),
+            Engine.LOCAL if job.spec.engine is Engine.AUTO else job.spec.engine,
         )
         if outcome.report.message:
             click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {outcome.report.message}", err=True)
@@ -164,14 +170,14 @@ class Shell:
 
         summary.show_look(job, self._launch(lambda progress: run.look(job)), Console(highlight=False))
 
-    def fail(self, error: JobError) -> None:
+    def fail(self, error: JobError, engine: Engine = Engine.LOCAL) -> None:
         """Say what is wrong."""
         for message in error.message.splitlines():
             click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
-        report = Report.failure(self.run_id, Engine.LOCAL, error)
+        report = Report.failure(self.run_id, engine, error)
         self._tell(report.model_copy(update={"start_time": self.started, "end_time": datetime.now(UTC)}))
 
-    def _launch(self, work: Callable[[Progress], Value]) -> Value:
+    def _launch(self, work: Callable[[Progress], Value], engine: Engine = Engine.LOCAL) -> Value:
         """The value of work that may fail or be stopped by a signal, which ends the process."""
         from almanac_jobs.launch import Done, launch
         from almanac_jobs.progress import Progress
@@ -182,7 +188,7 @@ class Shell:
             ended = launch(lambda: work(progress), progress, sys.stderr, debug=self.debug)
         if isinstance(ended, Done):
             return ended.value
-        self.fail(ended.error)
+        self.fail(ended.error, engine)
         if ended.stuck:
             sys.stdout.flush()
             os._exit(ended.exit_code)

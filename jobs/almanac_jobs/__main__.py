@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from almanac.api import Engine, ForecastJob, JobError, Reason, Report, invalid_spec, problems
+from almanac.api import KINDS, Engine, Job, JobError, Reason, Report, invalid_spec, problems
 from almanac_jobs import endpoint, engines, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ended.exit_code if isinstance(ended, Failed) else 0
 
 
-def load(file: Path) -> ForecastJob:
+def load(file: Path) -> Job:
     """The job in a JSON file.
 
     Raises:
@@ -75,8 +75,13 @@ def load(file: Path) -> ForecastJob:
         raise JobError(Reason.INVALID_SPEC, f"{file}: is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise JobError(Reason.INVALID_SPEC, f"{file}: is no job: a job is an object with apiVersion, kind and spec")
+    kind = KINDS.get(document.get("kind", ""))
+    if kind is None:
+        raise JobError(
+            Reason.INVALID_SPEC, f"{file}: kind: must be {' or '.join(KINDS)} (got {document.get('kind')!r})"
+        )
     try:
-        return ForecastJob.parse(document)
+        return kind.parse(document)
     except ValidationError as error:
         raise invalid_spec(problems(error)) from error
 

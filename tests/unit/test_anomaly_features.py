@@ -1,4 +1,4 @@
-"""Features: what becomes of each type of column, what is left out and why, and that the same rows make the same numbers."""
+"""Features: what becomes of each type of column, what is left out and why."""
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -10,7 +10,7 @@ import pytest
 
 from almanac.api import Features, JobError, Reason
 from almanac_jobs.anomaly import features
-from almanac_jobs.anomaly.features import Learner, Schema, candidates
+from almanac_jobs.anomaly.features import Learner, Schema, candidates, check_names
 
 TABLE = pa.table(
     {
@@ -34,6 +34,7 @@ ROLES = ("account", "when")
 def learn(table: pa.Table, zone: str | None = None, **fields: Any) -> tuple[Schema, dict[str, str]]:
     spec = Features(**fields)
     types = dict(zip(table.schema.names, table.schema.types, strict=True))
+    check_names(spec, types)
     learner = Learner(spec, types, candidates(spec, types, ROLES))
     for batch in table.to_batches(max_chunksize=3):
         learner.add(batch)

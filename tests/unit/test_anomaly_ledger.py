@@ -20,8 +20,12 @@ START = datetime(2026, 1, 30, 22, 15)
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
     kinds = {
-        "account": pa.string(), "when": pa.timestamp("us"), "amount": pa.float64(), "user": pa.string(), "other": pa.string()
-    }  # fmt: skip
+        "account": pa.string(),
+        "when": pa.timestamp("us"),
+        "amount": pa.float64(),
+        "user": pa.string(),
+        "other": pa.string(),
+    }
     return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()})
 
 
@@ -46,6 +50,12 @@ def by_definition(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[float
     def gap(to: list[dict[str, Any]]) -> float:
         return min(((row["when"] - one["when"]).total_seconds() for one in to), default=math.nan)
 
+    def recency(days: float) -> float:
+        return 0.0 if math.isnan(days) else 1 / (1 + days)
+
+    def hour(one: dict[str, Any]) -> tuple[int, int]:
+        return one["when"].weekday(), one["when"].hour
+
     def rarity(name: str, among: list[dict[str, Any]]) -> float:
         return math.log10((len(among) + 1) / (sum(one[name] == row[name] for one in among) + 1))
 
@@ -63,13 +73,23 @@ def by_definition(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[float
     repeat = 0.0 if twins > 1 else gap([one for one in own if one["amount"] == row["amount"]]) / 86400
     reverse = gap([one for one in own if one["amount"] is not None and one["amount"] == -amount and amount]) / 86400
     return [
-        math.log10(1 + size), float(np.sign(amount)), size if math.isnan(size) else float(digits[0]) if size else 0.0,
-        zeros, row["when"].weekday(), row["when"].hour + row["when"].minute / 60,
-        (month.date() - row["when"].date()).days - 1, math.log10(1 + gap(own)), deviation,
+        math.log10(1 + size),
+        float(np.sign(amount)),
+        size if math.isnan(size) else float(digits[0]) if size else 0.0,
+        zeros,
+        row["when"].weekday(),
+        row["when"].hour + row["when"].minute / 60,
+        (month.date() - row["when"].date()).days - 1,
+        math.log10(1 + gap(own)),
+        deviation,
         sum(one["when"].date() == row["when"].date() for one in own),
-        math.nan if row["amount"] is None else repeat, math.nan if row["amount"] is None else reverse,
-        rarity("user", own), rarity("other", own), rarity("other", [one for one in earlier if one["user"] == row["user"]]),
-    ]  # fmt: skip
+        math.nan if row["amount"] is None else recency(repeat),
+        math.nan if row["amount"] is None else recency(reverse),
+        math.log10((len(earlier) + 1) / (sum(hour(one) == hour(row) for one in earlier) + 1)),
+        rarity("user", own),
+        rarity("other", own),
+        rarity("other", [one for one in earlier if one["user"] == row["user"]]),
+    ]
 
 
 ROWS = st.lists(

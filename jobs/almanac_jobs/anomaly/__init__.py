@@ -1,1 +1,1 @@
-"""Anomaly detection: features, detectors, scores and their reasons. Pure: tables and arrays in, tables and arrays out."""
+"""Anomaly detection: features, detectors, scores and their reasons. Pure: tables and arrays in and out."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -80,6 +79,8 @@ def by_labels(labels: Flags, margins: Floats) -> Scale:
         return Scale(Meaning.PROBABILITY, "none")
     if fewest < ISOTONIC or len(labels) < 1000:
         return Scale(Meaning.PROBABILITY, "platt", logistic=_platt(labels, margins))
+    from sklearn.isotonic import IsotonicRegression  # only where it is trained: scoring does without
+
     fitted = IsotonicRegression(out_of_bounds="clip").fit(margins, labels.astype(np.float64))
     x, y = fitted.X_thresholds_, fitted.y_thresholds_
     return Scale(Meaning.PROBABILITY, "isotonic", (tuple(x.tolist()), tuple(y.tolist())))
@@ -95,17 +96,25 @@ def _platt(labels: Flags, margins: Floats) -> tuple[float, float]:
     """Slope and intercept by Newton's method, on targets drawn in from 0 and 1 as Platt has them."""
     positives, negatives = int(labels.sum()), int((~labels).sum())
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    design = np.stack([margins, np.ones(len(margins))])
-    found = np.array([1.0, 0.0])
+    middle, spread = float(margins.mean()), float(margins.std()) or 1.0
+    design = np.stack([(margins - middle) / spread, np.ones(len(margins))])
+
+    def loss(coefficients: Floats) -> float:
+        line = coefficients @ design
+        return float(np.sum(np.logaddexp(0, line) - target * line))
+
+    found = np.zeros(2)
     for _ in range(100):
         p = _sigmoid(found @ design)
-        gradient = design @ (p - target)
-        curvature = (design * (p * (1 - p) + 1e-9)) @ design.T + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        found -= np.clip(step, -5, 5)
+        curvature = (design * (p * (1 - p))) @ design.T + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, design @ (p - target))
+        while loss(found - step) > loss(found) and np.abs(step).max() > 1e-12:
+            step /= 2
+        found -= step
         if np.abs(step).max() < 1e-10:
             break
-    return max(float(found[0]), 0.0), float(found[1])
+    slope = max(float(found[0]), 0.0) / spread
+    return slope, float(found[1]) - slope * middle
 
 
 def _sigmoid(values: Floats) -> Floats:

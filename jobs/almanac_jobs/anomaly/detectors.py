@@ -67,7 +67,8 @@ def resolve(asked: Detector, positives: int | None) -> tuple[Detector, str]:
 
 
 def latest(times: NDArray[np.int64], share: float = LATEST) -> Flags:
-    """The latest rows, at most `share` of them: every one is later than all others. None where all times are equal."""
+    """The latest rows, at most `share` of them: every one is later than all others. None where
+    more share the last time."""
     later: Flags = times > np.partition(times, int(len(times) * (1 - share)))[int(len(times) * (1 - share))]
     return later
 
@@ -322,7 +323,7 @@ def _boost(
     watched: list[tuple[Any, str]] = []
     if held is not None and stops:
         watched = [(quantized(held, machine.threads, model.max_bin, caches[1], told), "held")]
-        callbacks.append(xgb.callback.EarlyStopping(model.early_stopping, save_best=True))
+        callbacks.append(xgb.callback.EarlyStopping(rounds=model.early_stopping, save_best=True))
     made = xgb.train(
         {**_settings(model), **settings, "nthread": machine.threads},
         told,

@@ -34,6 +34,8 @@ CATEGORIES = 4096
 """Values of a column of strings that are told apart, the most common ones; all others count as one, beyond these."""
 IDENTIFIER = 0.5
 """Share of distinct values from which on a column of strings names rows rather than says something of them."""
+BEYOND = "(rarer than all that the model knows)"
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _FEW = 100
 """Rows below which nothing is taken for an identifier."""
 _DISTINCT = 1_000_000
@@ -65,12 +67,22 @@ class Feature:
     kind: Kind
     categories: tuple[str, ...] = ()
 
-    def shown(self, column: pa.Array | pa.ChunkedArray) -> list[str | None]:
-        """The values that a person knows, for explanations: text of the source's own values, None for nulls."""
-        if self.kind is Kind.CATEGORY:
-            texts: list[str | None] = pc.cast(column, pa.string()).to_pylist()
-            return texts
-        return [_number(value) for value in self.encode(column, None)]
+    def shown(self, values: Floats32) -> list[str | None]:
+        """Values of the feature as people know them, for explanations; None for nulls."""
+        return [None if np.isnan(value) else self._shown(float(value)) for value in values]
+
+    def _shown(self, value: float) -> str:
+        match self.kind:
+            case Kind.CATEGORY:
+                return self.categories[int(value)] if value < len(self.categories) else BEYOND
+            case Kind.BOOLEAN:
+                return "true" if value else "false"
+            case Kind.WEEKDAY:
+                return WEEKDAYS[int(value)]
+            case Kind.HOUR:
+                return f"{int(value):02}:{round(value % 1 * 60):02}"
+            case _:
+                return f"{value:.6g}"
 
     def encode(self, column: pa.Array | pa.ChunkedArray, time_zone: str | None) -> Floats32:
         """The feature of each value of its column."""
@@ -171,11 +183,11 @@ def kinds_of(kind: pa.DataType) -> tuple[Kind, ...]:
     return (Kind.WEEKDAY, Kind.DAY) if pa.types.is_date(kind) else ()
 
 
-def candidates(features: Features, types: Mapping[str, pa.DataType], roles: Iterable[str]) -> tuple[str, ...]:
-    """The columns that features are made of. `types` are the source's, `roles` the columns that are none by themselves.
+def check_names(features: Features, types: Mapping[str, pa.DataType]) -> None:
+    """Refuse columns of a job that the source, whose `types` these are, does not have or that make no feature.
 
     Raises:
-        JobError: DataError for a column that is missing, or of a type that makes no feature.
+        JobError: DataError, saying what there is instead.
     """
     named = features.columns if features.columns is not None else features.exclude
     where = f"{FIELD}.{'columns' if features.columns is not None else 'exclude'}"
@@ -184,17 +196,23 @@ def candidates(features: Features, types: Mapping[str, pa.DataType], roles: Iter
             meant = nearest(name, types)
             hint = f": did you mean `{meant}`?" if meant else f": it has {', '.join(list(types)[:20])}"
             raise JobError(Reason.DATA_ERROR, f"{where}: the source has no column `{name}`{hint}")
-    if features.columns is None:
-        left_out = {*roles, *features.exclude}
-        return tuple(name for name, kind in types.items() if name not in left_out and kinds_of(kind))
-    for name in features.columns:
-        if not kinds_of(types[name]):
+    for name in features.columns or ():
+        if not kinds_of(types[name]) and not pa.types.is_null(types[name]):
             raise JobError(
                 Reason.DATA_ERROR,
                 f"{where}: column `{name}` is of type {types[name]}, which makes no feature: features are of numbers, "
                 "booleans, strings, dates and timestamps",
             )
-    return tuple(dict.fromkeys(features.columns))
+
+
+def candidates(features: Features, types: Mapping[str, pa.DataType], roles: Iterable[str]) -> tuple[str, ...]:
+    """The columns that features may be made of: those that the job names, or all of `types` but those with `roles`."""
+    if features.columns is not None:
+        return tuple(dict.fromkeys(features.columns))
+    left_out = {*roles, *features.exclude}
+    return tuple(
+        name for name, kind in types.items() if name not in left_out and (kinds_of(kind) or pa.types.is_null(kind))
+    )
 
 
 @dataclass(slots=True)
@@ -294,8 +312,8 @@ def check_finite(values: NDArray[Any], column: str) -> None:
         raise JobError(
             Reason.DATA_ERROR,
             f"{FIELD}: column `{column}` holds {infinite:,} infinite value{'' if infinite == 1 else 's'} (or above "
-            f"{_LARGEST:.1e}): make them null where the data are written, leave such rows out by spec.source.filter, or "
-            f"leave the column out by {FIELD}.exclude",
+            f"{_LARGEST:.1e}): make them null where the data are written, leave such rows out by spec.source.filter, "
+            f"or leave the column out by {FIELD}.exclude",
         )
 
 
@@ -335,7 +353,3 @@ def _values(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float64]:
 def _numbers(column: pa.Array | pa.ChunkedArray) -> Floats32:
     with np.errstate(over="ignore"):  # what is too large is infinite, and refused
         return _values(column).astype(np.float32)
-
-
-def _number(value: float) -> str | None:
-    return None if np.isnan(value) else f"{value:.7g}"

@@ -9,10 +9,11 @@
 | `ledger.weekday`, `ledger.hour` | 0 (Monday) to 6; hour of the day with its fraction, where times have one |
 | `ledger.days_to_month_end` | 0 on the last day of a month |
 | `ledger.gap` | log10(1 + seconds since the entity's previous entry) |
-| `ledger.deviation` | of the magnitude from the entity's mean so far, in its standard deviations, once it has 3 entries |
+| `ledger.deviation` | of the magnitude from the entity's mean so far, in standard deviations, after 3 entries |
 | `ledger.today` | entries of the entity on the same day so far |
-| `ledger.repeat_gap` | days since the entity had the same amount before; 0 if at the same time |
-| `ledger.reversal_gap` | days since the entity had the opposite amount before |
+| `ledger.repeat` | 1 / (1 + days since the entity had the same amount); 1 if at the same time, 0 if never |
+| `ledger.reversal` | 1 / (1 + days since the entity had the opposite amount); 0 if never |
+| `ledger.hour_rarity` | log10 of (entries + 1) / (those of them at this weekday and hour + 1), before this one |
 | `ledger.user_rarity` | log10 of (entries of the entity + 1) / (those of them by this user + 1), before this one |
 | `ledger.counterparty_rarity` | the same for the counterparty |
 | `ledger.user_counterparty_rarity` | log10 of (entries of the user + 1) / (those of them with this counterparty + 1) |
@@ -36,7 +37,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 FIELD = "spec.features.ledger"
-SECOND, DAY = 1_000_000, 86_400_000_000
+SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 """Times are counted in microseconds."""
 _SCALE = 4096
 """Magnitudes are summed as whole numbers, so that sums are exact and what a row sees does not depend on other rows."""
@@ -77,7 +78,8 @@ class Ledger:
             ("days_to_month_end", self.time),
         ]
         told += [("gap", self.time), ("deviation", amount), ("today", self.time)]
-        told += [("repeat_gap", amount), ("reversal_gap", amount)]
+        told += [("repeat", amount), ("reversal", amount)]
+        told += [("hour_rarity", self.time)] if self.hours else []
         told += [("user_rarity", user)] if user else []
         told += [("counterparty_rarity", counterparty)] if counterparty else []
         told += [("user_counterparty_rarity", user)] if user and counterparty else []
@@ -114,6 +116,7 @@ class Ledger:
         local = wall(time, self.time_zone)
         made: list[Floats] = [*_of_amount(value), *_of_time(local, self.hours)]
         made += _of_entity(own, when, _microseconds(local) // DAY, value)
+        made += [_rarity(np.zeros_like(when), (_microseconds(local) + 3 * DAY) % (7 * DAY) // HOUR, when)] * self.hours
         made += self._pairs(table, own, when)
         return np.stack(made, axis=1).astype(np.float32) if len(value) else np.empty((0, len(made)), np.float32)
 
@@ -174,9 +177,14 @@ def _of_entity(entity: Ints, when: Ints, day: Ints, value: Floats) -> list[Float
         np.log10(1 + gap),
         deviation,
         _Past(_pair(entity, day), when).count.astype(np.float64),
-        np.where(known, repeat / DAY, np.nan),
-        np.where(known, reversal / DAY, np.nan),
+        np.where(known, _recency(repeat), np.nan),
+        np.where(known, _recency(reversal), np.nan),
     ]
+
+
+def _recency(gap: Floats) -> Floats:
+    """1 now, a half after a day, 0 for what never was."""
+    return np.nan_to_num(1 / (1 + gap / DAY))
 
 
 def _same_amount(entity: Ints, when: Ints, cents: Ints) -> tuple[Floats, Floats]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import IsolationForest
 
 from almanac_jobs.anomaly.features import Floats32
 from almanac_jobs.anomaly.matrix import Matrix, take
@@ -18,6 +17,8 @@ SAMPLE = 65_536
 
 def oddness(matrix: Matrix, seed: int, threads: int) -> Floats:
     """How odd an isolation forest finds every row: higher is odder. Missing values count as medians."""
+    from sklearn.ensemble import IsolationForest  # only where it is trained: scoring does without
+
     rows = np.arange(matrix.rows)
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE, replace=False))

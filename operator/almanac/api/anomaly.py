@@ -87,7 +87,7 @@ class Features(Model):
 
     columns: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000)] | None = None
     """Columns to use: numbers, booleans, strings (by how common each value is), dates and timestamps (weekday, day of
-    the month, hour). Unset: all of such a type but entity, time, id and label."""
+    the month, hour). Unset: all of such a type but entity, time, id, label and those of preset ledger."""
     exclude: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
     """Columns to leave out of all."""
     preset: Preset = Preset.NONE
@@ -191,7 +191,7 @@ class AnomalySpec(JobSpec):
     @rule(
         "threshold",
         "contamination",
-        message="and contamination exclude each other: leave one of the two out",
+        message="and contamination cannot both be set: leave one of the two out",
         cel="!has(self.threshold) || !has(self.contamination)",
     )
     def _one_of_threshold_and_contamination(self) -> bool:
@@ -236,7 +236,7 @@ class AnomalySpec(JobSpec):
 
     @rule(
         "engine",
-        message="cannot be spark: an AnomalyJob is trained by XGBoost in one process. Write auto or local",
+        message="cannot be spark: XGBoost trains in one process. Write auto or local",
         cel="self.engine != 'spark'",
     )
     def _engine_is_not_spark(self) -> bool:

@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-forecast bench-forecast-end-to-end bench-operator docs crds kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-operator docs crds kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -20,7 +20,7 @@ setup: $(VENV)/dev.stamp $(KERNEL) ## Install everything for development into .v
 demo: $(VENV)/local.stamp $(KERNEL) data/cdnow/_SUCCESS ## Forecast a real data set on this machine
 	$(BIN)/almanac run -f examples/cdnow.yaml
 
-test: setup ## Run the tests (make test ARGS="-k calendar -x")
+test: setup java ## Run the tests (make test ARGS="-k calendar -x")
 	$(BIN)/pytest $(ARGS)
 
 lint: setup ## Check style, types and who may import whom
@@ -41,6 +41,9 @@ bench-forecast: setup data/cdnow/_SUCCESS ## Fitting against other engines on on
 bench-forecast-end-to-end: setup data/cdnow/_SUCCESS ## Parquet in, run directory out: 100,000 entities of 120 days
 	$(BIN)/python -m benchmarks.end_to_end $(ARGS)
 
+bench-spark: setup java data/cdnow/_SUCCESS ## Spark by hand and one machine against Almanac on Spark (about fifteen minutes)
+	$(BIN)/python -m benchmarks.spark $(ARGS)
+
 bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000 jobs at once (about six minutes)
 	$(BIN)/python -m benchmarks.operating $(ARGS)
 
@@ -59,6 +62,13 @@ constraints: $(VENV)/local.stamp ## Resolve every dependency anew and pin it wit
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra local --group build --constraints constraints.txt -o constraints-local.txt
 	$(BIN)/uv pip compile $(COMPILE) --group compiler -o constraints-compiler.txt
 COMPILE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+# Spark needs Java. Where this user may install it, it is; elsewhere the tests that need it are skipped, and say so.
+java:
+	@command -v java >/dev/null || [ -n "$$JAVA_HOME" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && { DEBIAN_FRONTEND=noninteractive apt-get install -qq -y openjdk-21-jre-headless || \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y openjdk-17-jre-headless; } >/dev/null; } || \
+	  echo 'There is no Java, which Spark needs, and it cannot be installed here: install a JRE of version 17 or newer.' >&2
 
 clean: ## Remove what was built, and caches (keeps .venv, data and out)
 	rm -rf build dist site $(KERNEL) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

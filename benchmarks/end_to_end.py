@@ -34,20 +34,20 @@ JOB = Path(__file__).with_name("end_to_end.yaml")
 SEED = 20261121
 
 
-def write_ledger(folder: Path) -> None:
+def write_ledger(folder: Path, entities: int = ENTITIES) -> None:
     """The ledger, once: `entity_id` string, `date`, `amount` double; a file holds ten days in no order."""
     if folder.exists():
         return
     print(f"Writing {folder} ...", flush=True)
     rng = np.random.default_rng(SEED)
-    blocks = [journal(ENTITIES_AT_ONCE, DAYS, rng) for _ in range(0, ENTITIES, ENTITIES_AT_ONCE)]
-    totals = np.concatenate(blocks)
-    names = pa.array([f"account-{number:06}" for number in range(ENTITIES)])
+    blocks = [journal(ENTITIES_AT_ONCE, DAYS, rng) for _ in range(0, entities, ENTITIES_AT_ONCE)]
+    totals = np.concatenate(blocks)[:entities]
+    names = pa.array([f"account-{number:06}" for number in range(entities)])
     unfinished = folder.with_suffix(".unfinished")
     rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for first in range(0, DAYS, DAYS_A_FILE):
-        entity, day = np.divmod(rng.permutation(ENTITIES * DAYS_A_FILE), DAYS_A_FILE)
+        entity, day = np.divmod(rng.permutation(entities * DAYS_A_FILE), DAYS_A_FILE)
         columns = {
             "entity_id": names.take(pa.array(entity)),
             "date": pa.array(FIRST_DAY + (first + day)),

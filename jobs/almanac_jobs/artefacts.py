@@ -5,6 +5,7 @@
     {output}/runs/{run}/model.json, *.ubj, explanations/      of an AnomalyJob
     {output}/runs/{run}/report.html
     {output}/runs/{run}/report.json     last: its presence says that the run is complete; names every file
+    {output}/runs/{run}/.open           while processes of several machines write; gone once the run is over
     {output}/latest.json                the newest complete run; replaced in one step
 
 A run that fails changes nothing that was there before. Several runs may write to one output at a time.
@@ -24,12 +25,14 @@ import pyarrow as pa
 
 from almanac.api import JobError, Output, Reason, Storage
 from almanac_jobs import objects, tables
+from almanac_jobs.progress import Interrupted
 from almanac_jobs.storage import Location, check_output, open_location
 
 FORMAT = 1
 """Version of the layout and of the tables' columns: readers refuse what is newer than they know."""
 FIELD = "spec.output.uri"
 RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
+OPEN = ".open"
 TABLES = ("forecasts", "parameters", "history", "scores", "contributions", "entities", "ledger")
 _DOCUMENTS = (PAGE, "model.json", "model.ubj", "student.ubj", "columns", "explanations")
 STALE = timedelta(days=7)
@@ -48,8 +51,9 @@ Files = Mapping[str, Mapping[str, Any]]
 class RunWriter:
     """Writes the files of one run. Threads may write different buckets at once, and so may processes.
 
-    A copy that was pickled opens the same folder in its own process, with that process's credentials. It writes files,
-    of which this one hears by `register`; it neither publishes nor abandons the run.
+    A copy that was pickled opens the same folder in its own process, with that process's credentials, once this one has
+    been told to `share` it. It writes files, of which this one hears by `register`; it neither publishes nor abandons
+    the run.
     """
 
     def __init__(self, output: Output, storage: Storage | None, run: str) -> None:
@@ -70,23 +74,36 @@ class RunWriter:
         self.folder = self.output / RUNS / run
         self._files: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
-        self._complete = self._abandoned = False
+        self._complete = self._abandoned = self._is_copy = False
 
     def __getstate__(self) -> tuple[Output, Storage | None, str]:
         return self._opened
 
     def __setstate__(self, opened: tuple[Output, Storage | None, str]) -> None:
         self._open(*opened)
+        self._is_copy = True
+
+    def share(self) -> None:
+        """Let copies write, until the run is published or abandoned."""
+        objects.write(self.folder / OPEN, b"")
 
     def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> Files:
         """Write a bucket's part of each table; rows are sorted by entity, then time. Gives what was written.
 
         Writing the same again changes nothing: so may who cannot know whether somebody else has.
+
+        Raises:
+            JobError: Interrupted if the run was abandoned meanwhile; nothing is left of these then.
         """
         written = {
             table_path(name, bucket): self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
             for name, table in parts.items()
         }
+        # Looked up after writing: what was written before the run was abandoned is deleted by who has abandoned it.
+        if self._is_copy and objects.read(self.folder / OPEN) is None:
+            for path in written:
+                objects.remove(self.folder / path)
+            raise Interrupted
         self.register(written)
         return written
 
@@ -127,6 +144,7 @@ class RunWriter:
         self._abandoned = True
         if not self._complete:
             with suppress(JobError):
+                objects.remove(self.folder / OPEN)
                 _remove_run(self.folder)
 
     def _tidy(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from almanac.api import Evaluation, ForecastJob, ForecastSpec, Layout
+from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, Layout
 from almanac_jobs import engines, per_entity, reporting, source
 from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.parts import Recipe, Summary
@@ -36,6 +36,8 @@ def carry_out(job: ForecastJob, task: Task) -> Made[ReportData]:
         if job.spec.output.layout is Layout.PER_ENTITY:
             per_entity.check_number(observed.entities)
         task.begun = True
+        if task.engine is not Engine.LOCAL:
+            task.writer.share()
         summary = _fit(job.spec, observed, task.writer, progress)
     progress.start("report")
     label = observed.calendar.label

@@ -102,7 +102,7 @@ class Recipe:
             JobError: DataError where gaps are to fail and there is one, Interrupted.
         """
         with np.errstate(all="ignore"):  # what overflows is said in the entity's status, not by a warning
-            return _join([self._slice(observations, *bounds, progress) for bounds in _slices(first, last)])
+            return _join([self._slice(observations, *bounds, progress) for bounds in slices(first, last)])
 
     def _slice(self, observations: Observations, first: int, last: int, progress: Progress) -> Part:
         progress.check()
@@ -174,7 +174,7 @@ def _forecaster(model: ForecastModel) -> Forecaster:
     return Forecaster(train, fit.forecast)
 
 
-def _slices(first: int, last: int) -> Iterator[tuple[int, int]]:
+def slices(first: int, last: int) -> Iterator[tuple[int, int]]:
     """At least one, empty where there is no entity: an empty bucket has tables, too."""
     return ((start, min(start + SLICE, last)) for start in range(first, max(last, first + 1), SLICE))
 

@@ -215,7 +215,7 @@ def test_the_same_job_gives_the_same_bytes(
     monkeypatch.setattr("almanac_jobs.buckets.BUCKET_ENTITIES", 3)
     document = job(lake, tmp_path / "out")
     assert run(document, "--run-id", "r1").code == 0
-    monkeypatch.setattr("almanac_jobs.run.usable_cores", lambda: threads)
+    monkeypatch.setattr("almanac_jobs.engines.local.usable_cores", lambda: threads)
     shuffled = ledger(10, 60).take(np.random.default_rng(1).permutation(600))
     write_parquet(shuffled, tmp_path / "other" / "all.parquet", row_group_size=70)
     assert run(document, "--set", f"spec.source.uri={tmp_path / 'other'}", "--run-id", "r2").code == 0
@@ -383,7 +383,7 @@ REFUSALS = {
     "output below a file": Refusal(
         64, "spec.output.uri: .* because `/proc/version` is a file", {"output__uri": "/proc/version/out"}
     ),
-    "engine of a later version": Refusal(64, "spec.engine: `spark` is not part of this version", {"engine": "spark"}),
+    "engine of a later version": Refusal(64, "spec.engine: `dask` is not part of this version", {"engine": "dask"}),
     "too many folders": Refusal(
         64, "spec.output.layout: perEntity is for at most 5 entities", {"output__layout": "perEntity"}
     ),

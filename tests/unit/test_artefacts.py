@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -282,3 +283,36 @@ def test_the_checksum_is_that_of_sha256sum(tmp_path: Path) -> None:
     command = ["sha256sum", *map(str, tables)]
     sums = subprocess.run(command, cwd=writer.folder.path, capture_output=True, check=True).stdout
     assert writer.checksum == f"sha256:{hashlib.sha256(sums).hexdigest()}"
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def test_copies_in_other_processes_write_and_one_publishes(tmp_path: Path) -> None:
+    writer = RunWriter(Output(uri=str(tmp_path)), None, "r1")
+    writer.share()
+    copy = pickle.loads(pickle.dumps(writer))  # noqa: S301 - of our own making
+    parts = made(["a", "b", "c"])
+    for bucket in (0, 1):
+        writer.register(copy.write(bucket, parts[bucket]))
+    copy.write(1, parts[1])  # a task that was repeated
+    record = writer.publish(report(parts))
+    alone = RunWriter(Output(uri=str(tmp_path)), None, "r2")
+    for bucket in (0, 1):
+        alone.write(bucket, parts[bucket])
+    assert record["checksum"] == alone.checksum
+    assert len(record["files"]) == 6
+    assert not (tmp_path / "runs" / "r1" / ".open").exists()
+
+
+def test_a_copy_that_comes_late_leaves_nothing(tmp_path: Path) -> None:
+    writer = RunWriter(Output(uri=str(tmp_path)), None, "r1")
+    writer.share()
+    copy = pickle.loads(pickle.dumps(writer))  # noqa: S301 - of our own making
+    copy.write(0, made(["a"])[0])
+    writer.abandon()
+    assert not (tmp_path / "runs" / "r1").exists()
+    with pytest.raises(JobError) as caught:
+        copy.write(1, made(["a"])[1])
+    assert caught.value.reason is Reason.INTERRUPTED
+    assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == []

@@ -50,7 +50,7 @@ def test_a_complete_run(document: dict[str, Any], tmp_path: Path, capsys: pytest
         ({"source__columns__value": "amout"}, 65, Reason.DATA_ERROR),
         ({"source__uri": "/nowhere"}, 66, Reason.SOURCE_NOT_FOUND),
         ({"horizon": 0, "floor": "low"}, 64, Reason.INVALID_SPEC),
-        ({"engine": "spark"}, 64, Reason.NOT_INSTALLED),
+        ({"engine": "dask"}, 64, Reason.NOT_INSTALLED),
         ({"source__filter": "x" * 4000}, 65, Reason.DATA_ERROR),
     ],
     ids=str,

@@ -100,6 +100,8 @@ def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextM
         try:
             from almanac_jobs.engines import spark  # only now: it takes a library that others do without
         except ModuleNotFoundError as error:
+            if str(error.name).startswith("almanac"):
+                raise
             missing = f"spec.engine: spark needs {error.name}, which is not installed: pip install 'almanac[spark]'"
             raise JobError(Reason.NOT_INSTALLED, missing) from error
         return spark.session(job, progress)

@@ -51,7 +51,7 @@ class Actions:
     def __post_init__(self) -> None:
         self.failures = self.context.accumulator([], _Said())
 
-    def guarded(self, task: Task[One, Other]) -> Callable[[int, Iterable[One]], Iterator[Other]]:
+    def guarded(self, task: Task[One, Other]) -> Guarded[One, Other]:
         """A task whose errors the driver understands."""
         return Guarded(task, self.failures)
 

@@ -229,16 +229,20 @@ class Guarded(Generic[One, Other]):
         try:
             yield from self.task(index, items)
         except Exception as error:
-            found = _out_of_memory() if isinstance(error, MemoryError | pa.ArrowMemoryError) else job_error(error)
-            said = (found.reason.value, found.message)
-            if isinstance(error, JobError) and found.exit_code.final:
-                self.failures.add([said])
+            if isinstance(error, JobError) and error.exit_code.final:
+                self.failures.add([(error.reason.value, error.message)])
                 return
-            raise RuntimeError(f"{_MARK}{json.dumps(said)}") from error
+            raise marked(error) from error
+
+
+def marked(error: Exception) -> RuntimeError:
+    """An error that the driver finds again in what Spark says of it (`failure`)."""
+    found = _out_of_memory() if isinstance(error, MemoryError | pa.ArrowMemoryError) else job_error(error)
+    return RuntimeError(f"{_MARK}{json.dumps((found.reason.value, found.message))}")
 
 
 def failure(text: str) -> JobError | None:
-    """What `Guarded` has raised, from the text that Spark makes of it; None if it has not."""
+    """The error that was `marked`, from the text that Spark makes of it; None if there is none."""
     found = re.search(rf"{_MARK}(\[.*\])", text)
     if found is None:
         return None

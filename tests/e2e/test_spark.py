@@ -1,0 +1,370 @@
+"""Runs on a real Spark of several processes, against a real S3 API: the same bytes as here, whatever happens to it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from almanac.api import Engine, ForecastJob, JobError, Reason, Report
+from almanac_jobs import __main__ as driver
+from almanac_jobs import run
+from almanac_jobs.progress import Progress
+from ledgers import FIRST_DAY, job, ledger
+from s3 import Fault, S3Server
+
+pyspark = pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
+from sparks import executor_pids, local_cluster  # noqa: E402 - only where there is one
+
+pytestmark = pytest.mark.timeout(600)
+_ids = (f"r{number:03}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "ALMANAC_"))]:
+            patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.make_bucket("lake")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def session(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    conf = {"spark.task.maxFailures": "2"}  # what never works is given up soon
+    with local_cluster(tmp_path_factory.mktemp("spark"), conf) as made:
+        yield made
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, session: Any) -> None:
+    """Small data are divided as big ones are: many portions, many buckets, a sample of some of them."""
+    monkeypatch.setattr("almanac_jobs.engines.spark.LEAST_ROWS", 600)
+    monkeypatch.setattr("almanac_jobs.engines.spark.MOST_ROWS", 600)
+    monkeypatch.setattr("almanac_jobs.buckets.BUCKET_ENTITIES", 8)
+    for module in ("engines.spark", "source.reader"):
+        monkeypatch.setattr(f"almanac_jobs.{module}.SAMPLE", 100)
+
+
+def put(s3: S3Server, name: str, *tables: pa.Table, **options: Any) -> str:
+    """A data set of a file a table; its URI."""
+    for number, table in enumerate(tables):
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, **options)
+        s3.put("lake", f"{name}/part-{number}.parquet", sink.getvalue().to_pybytes())
+    return f"s3://lake/{name}"
+
+
+def shuffled(table: pa.Table, seed: int = 1) -> pa.Table:
+    return table.take(np.random.default_rng(seed).permutation(len(table)))
+
+
+def carry_out(document: dict[str, Any], engine: Engine, progress: Progress | None = None) -> tuple[str, Report]:
+    """A run of a job on an engine: its id and its report."""
+    identity = next(_ids)
+    outcome = run.run(
+        ForecastJob.parse(document),
+        engine=engine,
+        run_id=identity,
+        clock=lambda: datetime.now(UTC),
+        progress=progress or Progress(),
+        manifest="",
+    )
+    return identity, outcome.report
+
+
+def record(s3: S3Server, output: str, identity: str) -> dict[str, Any]:
+    """report.json, without what differs between two runs of the same job."""
+    body = s3.client.get_object(Bucket="lake", Key=f"{output}/runs/{identity}/report.json")["Body"].read()
+    told = json.loads(body)
+    told["files"] = [file for file in told["files"] if file["path"] != "report.html"]
+    for file in told["files"]:
+        data = s3.client.get_object(Bucket="lake", Key=f"{output}/runs/{identity}/{file['path']}")["Body"].read()
+        assert hashlib.sha256(data).hexdigest() == file["sha256"]
+    return {name: value for name, value in told.items() if name not in ("run", "engine", "startTime", "endTime")}
+
+
+def assert_equal_to_local(s3: S3Server, document: dict[str, Any]) -> dict[str, Any]:
+    """A job gives the same files on both engines; gives report.json."""
+    output = document["spec"]["output"]["uri"].removeprefix("s3://lake/")
+    (there, report), (here, _) = carry_out(document, Engine.SPARK), carry_out(document, Engine.LOCAL)
+    assert report.engine is Engine.SPARK
+    told = record(s3, output, there)
+    assert told == record(s3, output, here)
+    return told
+
+
+# --- the same bytes ---------------------------------------------------------------------------------------------------
+
+
+def many_rows_a_day() -> pa.Table:
+    """Thirty accounts, several rows a day of amounts in cents, some without amount, date or account, days missing."""
+    rng = np.random.default_rng(5)
+    rows = 6000
+    day, entity = rng.integers(0, 70, rows), rng.integers(0, 30, rows)
+    cents = [None if rng.random() < 0.01 else Decimal(int(cent)).scaleb(-2) for cent in rng.normal(0, 1e6, rows)]
+    seconds = np.datetime64("2026-01-05", "s") + day * 86400 + rng.integers(0, 86400, rows)
+    return pa.table(
+        {
+            "account": pa.array([None if rng.random() < 0.01 else f"account-{one}" for one in entity]),
+            "date": pa.array(seconds, mask=rng.random(rows) < 0.01),
+            "amount": pa.array(cents, pa.decimal128(18, 2)),
+            "status": pa.array(np.where(rng.random(rows) < 0.8, "posted", "draft")),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"source__aggregate": "sum", "source__filter": "status == 'posted'", "missing": "zero"},
+        {"source__aggregate": "mean", "missing": "interpolate", "model__family": "ets"},
+        {"source__aggregate": "last", "missing": "drop"},
+        {"source__aggregate": "count", "model__family": "seasonalnaive", "model__seasonLength": 7},
+        {"source__aggregate": "max", "frequency": "W", "evaluation__windows": 0, "model__family": "theta"},
+        {"source__aggregate": "min", "output__layout": "perEntity", "floor": -5e6},
+    ],
+    ids=lambda fields: fields["source__aggregate"],
+)
+@pytest.mark.usefixtures("small")
+def test_the_same_bytes_as_on_one_machine(fields: dict[str, Any], s3: S3Server) -> None:
+    table = many_rows_a_day()
+    uri = put(s3, "cents", table.slice(0, 2500), table.slice(2500), row_group_size=600)
+    defaults = {"frequency": "D", "missing": "zero"}
+    told = assert_equal_to_local(s3, job(uri, "s3://lake/out", **(defaults | fields)))
+    assert told["entities"] == 30
+    assert told["buckets"] == 4
+    assert told["source"]["nullEntities"] > 0
+    assert told["source"]["merged"] > 0
+
+
+@pytest.mark.usefixtures("small")
+def test_a_frequency_is_inferred_from_all_that_there_is(s3: S3Server) -> None:
+    months = np.datetime64("2020-01") + np.arange(48)
+    tables = [
+        pa.table(
+            {
+                "account": pa.array(np.repeat(np.arange(first, first + 20), 48)),
+                "date": pa.array(np.tile(months.astype("datetime64[D]"), 20)),
+                "amount": pa.array(np.random.default_rng(first).normal(100, 9, 960)),
+            }
+        )
+        for first in (0, 20)
+    ]
+    uri = put(s3, "months", *map(shuffled, tables), row_group_size=200)
+    told = assert_equal_to_local(s3, job(uri, "s3://lake/out", frequency="auto"))
+    assert told["source"]["frequency"] == "M"
+    assert told["entityType"] == "int64"
+
+
+@pytest.mark.usefixtures("session")
+def test_data_of_one_portion(s3: S3Server) -> None:
+    told = assert_equal_to_local(s3, job(put(s3, "one", ledger(3, 40)), "s3://lake/out"))
+    assert told["buckets"] == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_one_entity_with_nine_rows_in_ten(s3: S3Server) -> None:
+    """Its rows become one value a day before they are shuffled: no task holds more than its share of them."""
+    rng = np.random.default_rng(3)
+    rows = 40_000
+    entity = np.where(rng.random(rows) < 0.9, 0, rng.integers(1, 200, rows))
+    table = pa.table(
+        {
+            "account": pa.array([f"account-{one:04}" for one in entity]),
+            "date": pa.array((FIRST_DAY + rng.integers(0, 50, rows)).astype("datetime64[D]")),
+            "amount": pa.array(rng.normal(0, 1e9, rows)),
+        }
+    )
+    uri = put(s3, "skew", table, row_group_size=2000)
+    told = assert_equal_to_local(s3, job(uri, "s3://lake/out", frequency="D"))
+    assert told["source"]["merged"] > 30_000
+
+
+# --- what happens to it -----------------------------------------------------------------------------------------------
+
+
+def left_behind(s3: S3Server, output: str) -> list[str]:
+    """Keys below an output, once tasks that were under way when their job was cancelled have come to their end."""
+    asked = -1
+    while asked != len(s3.requests):
+        asked = len(s3.requests)
+        time.sleep(2)
+    return [key for key in s3.keys("lake") if key.startswith(f"{output}/")]
+
+
+@pytest.fixture
+def watched(s3: S3Server) -> Iterator[Callable[[str, str, Callable[[], None]], None]]:
+    """Does something, once, when the first request of a method for a key with some words comes in."""
+
+    def watch(method: str, words: str, act: Callable[[], None]) -> None:
+        acted = threading.Lock()
+
+        def see(came: str, path: str) -> bool:
+            if came == method and words in path and acted.acquire(blocking=False):
+                act()
+            return False
+
+        s3.faults.append(Fault(see))
+
+    yield watch
+    s3.faults.clear()
+
+
+@pytest.mark.parametrize(("method", "words"), [("GET", "lake/kill/part"), ("PUT", "/forecasts/")])
+@pytest.mark.usefixtures("small")
+def test_a_lost_executor_costs_its_tasks_only(method: str, words: str, s3: S3Server, watched: Any) -> None:
+    uri = put(s3, "kill", shuffled(ledger(40, 40)), row_group_size=100)
+    victims = executor_pids()
+    assert len(victims) == 2
+    killed = threading.Event()
+
+    def kill() -> None:
+        os.kill(victims[0], signal.SIGKILL)
+        killed.set()
+
+    progress = Progress()
+    document = job(uri, "s3://lake/killed")
+    here, _ = carry_out(document, Engine.LOCAL)
+    watched(method, words, kill)
+    there, _ = carry_out(document, Engine.SPARK, progress)
+    assert killed.is_set()
+    assert record(s3, "killed", there) == record(s3, "killed", here)
+    assert progress.executors is not None
+    assert progress.executors.failed >= 1
+    wait_for(lambda: len(executor_pids()) == 2)  # the next test wants its two
+
+
+@pytest.mark.parametrize(("method", "words"), [("GET", "lake/away/part"), ("PUT", "/parameters/")])
+@pytest.mark.usefixtures("small")
+def test_storage_that_is_away_for_a_moment(method: str, words: str, s3: S3Server) -> None:
+    uri = put(s3, "away", shuffled(ledger(40, 40)), row_group_size=100)
+    document = job(uri, "s3://lake/back")
+    here, _ = carry_out(document, Engine.LOCAL)
+    first = itertools.count()  # which the driver reads, and would not ask for again
+
+    def later(came: str, path: str) -> bool:
+        return came == method and words in path and next(first) > 0
+
+    s3.faults.append(Fault(later, status=503, times=8))
+    try:
+        there, _ = carry_out(document, Engine.SPARK)
+        assert s3.faults[0].times == 0
+    finally:
+        s3.faults.clear()
+    assert record(s3, "back", there) == record(s3, "back", here)
+
+
+REFUSALS = {
+    "storage that stays away": (
+        Fault(lambda came, path: came == "PUT" and "/scores/" in path, status=503, times=-1),
+        75,
+    ),
+    "storage that says no": (
+        Fault(lambda came, path: came == "PUT" and "/scores/" in path, status=403, code="AccessDenied", times=-1),
+        77,
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.usefixtures("small")
+def test_a_run_that_cannot_write_leaves_nothing_behind(refusal: str, s3: S3Server) -> None:
+    uri = put(s3, "fail", ledger(40, 40), row_group_size=100)
+    fault, code = REFUSALS[refusal]
+    s3.faults.append(fault)
+    try:
+        with pytest.raises(JobError, match=r"spec\.output\.uri: .*s3://lake/failed") as caught:
+            carry_out(job(uri, "s3://lake/failed"), Engine.SPARK)
+    finally:
+        s3.faults.clear()
+    assert caught.value.exit_code == code
+    assert left_behind(s3, "failed") == []
+
+
+def damaged(s3: S3Server) -> str:
+    """Two files, of which one has lost the middle of its rows."""
+    uri = put(s3, "damaged", ledger(20, 40), ledger(20, 40), row_group_size=200, compression="none")
+    body = s3.client.get_object(Bucket="lake", Key="damaged/part-1.parquet")["Body"].read()
+    s3.put("lake", "damaged/part-1.parquet", body[:2000] + bytes(4000) + body[6000:])
+    return uri
+
+
+@pytest.mark.usefixtures("small")
+def test_bad_data_are_named(s3: S3Server) -> None:
+    table = ledger(20, 40)
+    uri = put(s3, "gap", table.slice(0, 300), table.slice(301), row_group_size=100)
+    with pytest.raises(JobError, match=r"spec\.missing: entity `account-0000000` has no row for 2026-01-20") as caught:
+        carry_out(job(uri, "s3://lake/bad", missing="fail"), Engine.SPARK)
+    assert caught.value.reason is Reason.DATA_ERROR
+    with pytest.raises(JobError, match=r"damaged/part-1\.parquet` cannot be read as Parquet"):
+        carry_out(job(damaged(s3), "s3://lake/bad"), Engine.SPARK)
+    with pytest.raises(JobError, match=r"spec\.frequency: `H` does not fit"):
+        carry_out(job(uri, "s3://lake/bad", frequency="H"), Engine.SPARK)
+    assert left_behind(s3, "bad") == []
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any) -> None:
+    uri = put(s3, "stop", ledger(400, 40), row_group_size=1000)
+    progress = Progress()
+    watched("PUT", "/history/", progress.stop)
+    with pytest.raises(JobError) as caught:
+        carry_out(job(uri, "s3://lake/stopped"), Engine.SPARK, progress)
+    assert caught.value.reason is Reason.INTERRUPTED
+    assert left_behind(s3, "stopped") == []
+
+
+@pytest.mark.usefixtures("small")
+def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = job(put(s3, "driver", ledger(20, 40)), "s3://lake/driven", engine="spark", evaluation__windows=0)
+
+    def drive() -> tuple[int, Report]:
+        (tmp_path / "job.json").write_text(json.dumps(document))
+        code = driver.main(
+            [
+                str(tmp_path / "job.json"),
+                "--run-id",
+                next(_ids),
+                "--termination-log",
+                str(tmp_path / "log"),
+                "--port",
+                "0",
+            ]
+        )
+        return code, Report.model_validate_json((tmp_path / "log").read_text())
+
+    code, report = drive()
+    assert (code, report.engine, report.reason) == (0, Engine.SPARK, Reason.COMPLETED)
+    assert report.result is not None
+    assert report.result.entities == 20
+    document["spec"]["engine"] = "auto"
+    monkeypatch.setenv("ALMANAC_ENGINE", "spark")  # what did not fit into one process comes back with this
+    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 10_000)
+    assert drive()[1].engine is Engine.SPARK
+    document["spec"]["source"]["filter"] = "amount > 1e9"
+    code, report = drive()
+    assert (code, report.engine, report.reason) == (66, Engine.SPARK, Reason.SOURCE_EMPTY)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

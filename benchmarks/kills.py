@@ -3,8 +3,8 @@
 Needs KUBECONFIG, as `benchmarks.operating` does. Jobs are created, run, end, fail, are edited, restarted, suspended,
 resumed and deleted, at random; meanwhile the operator is killed (SIGKILL) at random moments and started again. At last
 every job is left to finish. Counted are: runs that got a second driver (double), jobs with two active runs at once
-(overlaps), objects whose job is gone (orphans), and jobs that do not end with the run that their spec asks for (stuck,
-lost runs among them). The last line is JSON.
+(overlaps), objects whose job is gone (orphans), ConfigMaps that outlive their driver (leftovers), and jobs that do not
+end with the run that their spec asks for (stuck, lost runs among them). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -128,14 +128,17 @@ class World:
         """What went wrong."""
         stuck = await self.unfinished()
         uids = {one["metadata"]["uid"] for one in await self._all(FORECASTS)}
-        children = [
-            one for kind in (DRIVERS, CONFIG_MAPS) for one in await self._all(kind, labelSelector=names.SELECTOR)
+        drivers, config_maps = [
+            [one["metadata"] for one in await self._all(kind, labelSelector=names.SELECTOR)]
+            for kind in (DRIVERS, CONFIG_MAPS)
         ]
-        orphans = [one for one in children if one["metadata"]["labels"][names.JOB_UID] not in uids]
+        orphans = [one for one in (*drivers, *config_maps) if one["labels"][names.JOB_UID] not in uids]
+        leftovers = {one["name"] for one in config_maps} - {one["name"] for one in drivers}
         return {
             "runs": len({one[:2] for one in self.drivers.values()}),
             "stuck": len(stuck),
             "orphans": len(orphans),
+            "leftovers": len(leftovers),
         } | (self._doubles())
 
     def _doubles(self) -> dict[str, int]:
@@ -173,12 +176,15 @@ async def main(arguments: argparse.Namespace) -> None:
         await cluster.post(NAMESPACES, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         world = World(cluster, namespace, arguments.jobs, chance)
         operator = OperatorProcess(namespace, 8952, Path(tempfile.gettempdir()) / f"{namespace}.log")
-        tasks = [asyncio.create_task(one()) for one in (world.play_kubelet, world.watch_drivers, world.play_users)]
+        tasks = [asyncio.create_task(one()) for one in (world.play_kubelet, world.watch_drivers)]
         try:
             await world.create()
+            tasks.append(asyncio.create_task(world.play_users()))
             for number in range(arguments.kills):
                 operator.start(ALMANAC_LEASE="")
-                await asyncio.sleep(chance.uniform(1.5, 1.5 + arguments.life))
+                if chance.random() < 0.9:  # the others die as they start
+                    await operator.up()
+                await asyncio.sleep(chance.uniform(0, arguments.life))
                 await asyncio.to_thread(operator.kill)
                 if number % 10 == 9:
                     print(f"{number + 1} kills, {len(world.drivers)} drivers, {dict(world.done)}", flush=True)
@@ -206,7 +212,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=50)
-    parser.add_argument("--life", type=float, default=3, help="seconds that an operator lives at most, once it is up")
+    parser.add_argument("--life", type=float, default=4, help="seconds that an operator lives at most, once it is up")
     parser.add_argument("--patience", type=float, default=180, help="seconds that jobs get to settle in the end")
     parser.add_argument("--seed", type=int, default=20261121)
     asyncio.run(main(parser.parse_args()))

@@ -1,6 +1,6 @@
-"""What a cluster without nodes lacks: a kubelet, played by patching the status of pods. And an operator process.
+"""A kubelet, played by patching the status of pods, and an operator process.
 
-For an API server with the Job controller and the garbage collector, but without nodes.
+For an API server with the Job controller and the garbage collector. Nodes may be there: they leave these pods alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from almanac.cluster import PODS, ApiError, Cluster, Resource
 
 Raw = dict[str, Any]
 
+SCHEDULER = "played-by-a-benchmark"
+"""Pods that ask for this scheduler, which there is not, stay off the nodes of a cluster that has some."""
+
 
 def stamp() -> str:
     """Now, as the API writes it."""
@@ -40,6 +43,7 @@ def job(name: str, namespace: str, **spec: Any) -> Raw:
             "frequency": "D",
             "horizon": 7,
             "output": {"uri": f"s3://lake/forecasts/{name}"},
+            "podTemplate": {"spec": {"schedulerName": SCHEDULER}},
             **spec,
         },
     }
@@ -163,6 +167,25 @@ class OperatorProcess:
             self._process.terminate()
             self._process.wait(30)
         return time.monotonic() - begun
+
+    async def up(self) -> None:
+        """Wait until it has read what there is.
+
+        Raises:
+            RuntimeError: it has ended instead.
+        """
+        while not await self._ready():
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"the operator has ended: {self._log} says why")
+            await asyncio.sleep(0.05)
+
+    async def _ready(self) -> bool:
+        try:
+            url = f"http://127.0.0.1:{self.port}/readyz"
+            async with aiohttp.ClientSession() as session, session.get(url) as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
 
     async def metrics(self) -> dict[str, float]:
         """Its metrics by name and labels; empty while it does not answer."""

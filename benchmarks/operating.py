@@ -1,8 +1,8 @@
 """The operator against an API server: 1000 jobs at once, 1000 transitions, and rest: python -m benchmarks.operating
 
-Needs KUBECONFIG: an API server with the Job controller and the CustomResourceDefinitions, and no nodes, so that the
-kubelet can be played. Everything happens in a namespace of its own, deleted at the end. The server, etcd and the
-controllers share this machine with the operator, and with this program.
+Needs KUBECONFIG: an API server with the Job controller and the CustomResourceDefinitions. The kubelet is played: nodes,
+if there are some, leave these pods alone. Everything happens in a namespace of its own, deleted at the end. The server,
+etcd and the controllers share this machine with the operator, and with this program.
 
 Latency is from the answer to a job's creation to the moment that a watch shows its driver. Requests are those of the
 operator, without watches and the Lease; they are its own count. The last line is JSON.
@@ -142,8 +142,7 @@ async def measure(cluster: Cluster, namespace: str, operator: OperatorProcess, a
     seen, count = Seen(), arguments.jobs
     followers = [asyncio.create_task(seen.follow(cluster, one, namespace)) for one in (FORECASTS, DRIVERS, PODS)]
     operator.start()
-    while not (await operator.metrics()).get("almanac_leader"):
-        await asyncio.sleep(0.2)
+    await operator.up()
     await asyncio.sleep(2)
     start = await operator.metrics()
     print(f"an operator that has nothing to do: {start['process_resident_memory_bytes'] / 2**20:.0f} MiB")
@@ -197,8 +196,7 @@ async def measure(cluster: Cluster, namespace: str, operator: OperatorProcess, a
     print(f"CPU in all: {rested['process_cpu_seconds_total']:.1f} s; graceful stop: {operator.stop():.1f} s")
     operator.start()
     begun = time.perf_counter()
-    while (await operator.metrics()).get("almanac_leader") != 1:
-        await asyncio.sleep(0.1)
+    await operator.up()
     await asyncio.sleep(10)
     again = await operator.metrics()
     resident_again = again["process_resident_memory_bytes"] / 2**20

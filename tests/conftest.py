@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+settings.load_profile("any machine")
 
 if TYPE_CHECKING:
     from almanac.kubeconfig import Access
@@ -22,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--any-cluster", action="store_true", help="use the cluster of KUBECONFIG although it is another machine's"
     )
+    parser.addoption("--manifests", type=int, default=150, help="how many generated manifests the operator is tried on")
 
 
 def pytest_report_header() -> str:

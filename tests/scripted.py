@@ -50,6 +50,10 @@ def events(*changes: tuple[str, dict[str, Any]]) -> tuple[int, bytes]:
     return 200, "".join(f"{line}\n" for line in lines).encode()
 
 
+class Broken(bytes):
+    """A body after which the connection breaks, before its end."""
+
+
 class Server:
     """Answers by method and path, in order; the last one again and again."""
 
@@ -104,7 +108,9 @@ def serve() -> Iterator[Server]:
             )
             status, content = server.respond(request)
             self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
+            broken = isinstance(content, Broken)
+            self.send_header("Content-Length", str(len(content) + broken))
+            self.close_connection = self.close_connection or broken
             self.end_headers()
             self.wfile.write(content)
 

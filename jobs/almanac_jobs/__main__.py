@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from almanac.api import KINDS, Engine, Job, JobError, Reason, Report, invalid_spec, problems
+from almanac.api import KINDS, Engine, ExitCode, Job, JobError, Reason, Report, invalid_spec, problems
 from almanac_jobs import endpoint, engines, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
@@ -115,7 +115,8 @@ def _endpoint(progress: Progress, port: int) -> Iterator[None]:
 
 def _failure(run_id: str, engine: Engine, started: datetime, failed: Failed) -> Report:
     report = Report.failure(run_id, engine, failed.error)
-    return report.model_copy(update={"start_time": started, "end_time": datetime.now(UTC)})
+    code = ExitCode(failed.exit_code)
+    return report.model_copy(update={"exit_code": code, "start_time": started, "end_time": datetime.now(UTC)})
 
 
 def _tell(report: Report, termination_log: Path) -> None:

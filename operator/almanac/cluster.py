@@ -16,15 +16,16 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from almanac import nesting
 from almanac.api import GROUP, KINDS, VERSION
-from almanac.kubeconfig import Access
+from almanac.kubeconfig import Access, AccessError
 
 Raw = Mapping[str, Any]
 
 TIMEOUT = 15.0
 """Seconds that a request may take."""
-PAGE = 250
-"""Objects that one page of a list holds: what bounds the memory that reading a list takes."""
+PAGE = 50
+"""Objects that one page of a list holds: what bounds the memory that reading a list takes. A job may have 1.5 MiB."""
 PROGRESS_PORT = 9400
 _PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2)
 _PROGRESS_LENGTH = 4096
@@ -56,9 +57,15 @@ WARNINGS = Resource("", "v1", "events", "Event")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
-_CREATED = {(one.group, one.version, one.kind): one for one in (DRIVERS, CONFIG_MAPS)} | {
-    ("", "v1", "Service"): Resource("", "v1", "services", "Service"),
+SERVICES = Resource("", "v1", "services", "Service")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+
+CREATED: dict[str, Resource] = {
+    one.kind: one for one in (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES, CONFIG_MAPS, DRIVERS)
 }
+"""What runs are made of, by kind."""
 
 
 class ApiError(Exception):
@@ -82,6 +89,29 @@ class ApiError(Exception):
         """The object has changed since it was read, or there is one of that name already."""
         return self.code == 409
 
+    @property
+    def too_large(self) -> bool:
+        """The object is larger than what the API, or the store behind it, takes."""
+        return self.code == 413 or (self.code == 500 and "request is too large" in self.message)
+
+
+class Answer(aiohttp.ClientResponse):
+    """A response of the API. Jobs in it are cut where they are nested too deeply to be read: other kinds cannot be."""
+
+    @property
+    def of_jobs(self) -> bool:
+        """Whether it holds jobs."""
+        return self.status == 200 and self.url.path.startswith(f"/apis/{GROUP}/")
+
+    async def read(self) -> bytes:
+        """The body."""
+        content = await super().read()
+        return nesting.cut(content) if self.of_jobs else content
+
+    async def json(self, **options: Any) -> Any:
+        """The body, read."""
+        return json.loads(await self.read()) if self.of_jobs else await super().json(**options)
+
 
 class Cluster:
     """One Kubernetes API. Open it with `async with`."""
@@ -100,7 +130,7 @@ class Cluster:
         if self._session is not None:
             await self._session.close()
 
-    def session(self, response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse) -> aiohttp.ClientSession:
+    def session(self, response_class: type[aiohttp.ClientResponse] = Answer) -> aiohttp.ClientSession:
         """A session that reaches this API and proves who we are with every request. The caller closes it."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True),
@@ -117,24 +147,25 @@ class Cluster:
             return await handler(request)
         token = self.access.token
         request.headers.update(self.access.headers)
-        if token is None:
+        request.server_hostname = self.access.server_name or None
+        if self.access.proxy:
+            request.update_proxy(URL(self.access.proxy), None, None)
+        await self._prove(request)
+        response = await handler(request)
+        if response.status == 401 and token is not None:
+            response.close()  # a certificate that has expired is the connection's
+            token.expire()
+            await self._prove(request)
             response = await handler(request)
-        else:
-            request.headers["Authorization"] = f"Bearer {await self._token()}"
-            response = await handler(request)
-            if response.status == 401:
-                response.release()
-                token.expire()
-                request.headers["Authorization"] = f"Bearer {await self._token()}"
-                response = await handler(request)
         self._counted(_verb(request), response.status)
         return response
 
-    async def _token(self) -> str:
+    async def _prove(self, request: aiohttp.ClientRequest) -> None:
+        """Add the token, if there is one. It may have to be read, or got from a plugin."""
         token = self.access.token
-        if token is None:
-            return ""
-        return await asyncio.to_thread(token.get) if token.stale else token.get()
+        value = "" if token is None else await asyncio.to_thread(token.get) if token.stale else token.get()
+        if value:
+            request.headers["Authorization"] = f"Bearer {value}"
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
         """One object."""
@@ -154,11 +185,11 @@ class Cluster:
             query = query | {"continue": more}
 
     async def create(self, manifest: Raw) -> dict[str, Any] | None:
-        """Create an object; None where one of its name exists."""
-        group, _, version = manifest["apiVersion"].rpartition("/")
-        resource = _CREATED[group, version, manifest["kind"]]
+        """Create an object; None where one of its name exists. A field that the API does not know is refused."""
+        resource = CREATED[manifest["kind"]]
+        path = resource.path(manifest["metadata"]["namespace"])
         try:
-            return await self._call("POST", resource.path(manifest["metadata"]["namespace"]), manifest)
+            return await self._call("POST", path, manifest, query={"fieldValidation": "Strict"})
         except ApiError as error:
             if error.conflict and error.reason == "AlreadyExists":
                 return None
@@ -228,6 +259,8 @@ class Cluster:
                     raise _refused(response, content)
                 read: dict[str, Any] = json.loads(content)
                 return read
+        except AccessError as error:
+            raise ApiError(0, "NoCredentials", f"{method} {path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}") from error
 

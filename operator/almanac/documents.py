@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_origin
 
 from pydantic import ValidationError
 
@@ -185,7 +185,7 @@ def _inside(path: str, annotation: Any, rest: list[str]) -> tuple[str, ...]:
     """How names lead on into a field that is no model: one name of a map may hold dots."""
     if not rest or annotation == dict[str, Any]:
         return tuple(rest)
-    if annotation == dict[str, str]:
+    if get_origin(annotation) is dict:
         return (".".join(rest),)
     raise ValueError(f"{path} holds no further fields: set it as a whole, {path}=...")
 

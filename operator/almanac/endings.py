@@ -47,8 +47,18 @@ def _success(pods: tuple[Pod, ...], *, certain: bool) -> Ending | None:
     report = done[-1].report if done else None
     if report is None and not certain:
         return None
-    message = report.message if report else "done; what the driver reported is lost with its pod"
+    message = _written(report) if report else "done; what the driver reported is lost with its pod"
     return Ending(True, Reason.COMPLETED, message, ExitCode.DONE, report)
+
+
+def _written(report: Report) -> str:
+    """What a complete run has done, in a sentence, and what the driver has to say besides."""
+    result = report.result
+    if result is None:
+        return report.message
+    failed = f", {result.failed_entities:,} of them without a forecast" if result.failed_entities else ""
+    said = f"; {report.message}" if report.message else ""
+    return f"{result.entities:,} entities{failed}, written to {result.uri}{said}"
 
 
 def _failure(outcome: Outcome, pods: tuple[Pod, ...], *, certain: bool) -> Ending | None:
@@ -56,7 +66,7 @@ def _failure(outcome: Outcome, pods: tuple[Pod, ...], *, certain: bool) -> Endin
     if not ended and not certain:
         return None
     if not ended:
-        return Ending(False, outcome.reason, outcome.message)
+        return Ending(False, outcome.reason, f"{outcome.message}; its pods are gone, and what they have said with them")
     last = ended[-1]
     tries = f" (attempt {len(ended)}, the last)" if len(ended) > 1 else ""
     reason = Reason.TOO_BIG_FOR_LOCAL if last.code == ExitCode.TOO_BIG_FOR_LOCAL else last.reason

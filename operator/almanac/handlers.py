@@ -14,8 +14,8 @@ from typing import Any, Protocol, cast
 import aiohttp
 import kopf
 
-from almanac import names
-from almanac.cluster import DRIVERS, JOBS, PODS, Cluster, Resource
+from almanac import names, nesting
+from almanac.cluster import DRIVERS, JOBS, PAGE, PODS, Answer, Cluster, Resource
 
 SILENCE = 70.0
 """Seconds without an event or a bookmark after which a watch is opened anew. Servers send a bookmark every minute."""
@@ -64,7 +64,7 @@ class Pulse:
         """A class of responses that report to this pulse."""
         beat = self.beat
 
-        class Heard(aiohttp.ClientResponse):
+        class Heard(Answer):
             async def read(self) -> bytes:
                 content = await super().read()
                 if self.status == 200:
@@ -74,26 +74,35 @@ class Pulse:
             async def start(self, connection: Any) -> aiohttp.ClientResponse:
                 await super().start(connection)
                 if self.status == 200 and "watch" in self.url.query:
-                    self.content: Any = _Stream(self.content, lambda: beat(self.url.path))
+                    self.content: Any = _Stream(self.content, lambda: beat(self.url.path), cut=self.of_jobs)
                 return self
 
         return Heard
 
 
 class _Stream:
-    """The content of a watch, which tells of every chunk that arrives."""
+    """The content of a watch, which tells of every chunk that arrives, and cuts what is nested too deeply."""
 
-    def __init__(self, content: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
+    def __init__(self, content: aiohttp.StreamReader, heard: Callable[[], None], *, cut: bool) -> None:
         self._content = content
         self._heard = heard
+        self._cut = cut
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        line = bytearray()
         async for chunk in self._content.iter_chunked(size):
             self._heard()
-            yield chunk
+            if not self._cut:
+                yield chunk
+                continue
+            *ends, rest = chunk.split(b"\n")
+            for end in ends:
+                yield nesting.cut(bytes(line + end)) + b"\n"
+                line.clear()
+            line += rest
 
 
 class _Backoffs:
@@ -138,9 +147,9 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.server_timeout = LIFETIME
     settings.watching.inactivity_timeout = SILENCE
-    settings.watching.chunk_size = 250
+    settings.watching.chunk_size = PAGE
     settings.watching.label_selectors[DRIVERS.group, DRIVERS.version, DRIVERS.plural] = names.DRIVER_SELECTOR
-    settings.watching.label_selectors[PODS.group, PODS.version, PODS.plural] = names.DRIVER_SELECTOR
+    settings.watching.label_selectors[PODS.group, PODS.version, PODS.plural] = names.POD_SELECTOR
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Backoffs()

@@ -16,16 +16,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from almanac import runs, troubles
+from almanac import executors, names, runs, troubles
 from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
 from almanac.decision import Create, Decision, Delete, Event, Suspend
 from almanac.endings import Ending, ending
+from almanac.executing import executing
 from almanac.observed import Driver, Observed, Progress, Refusal
-from almanac.waiting import waiting
+from almanac.waiting import PATIENCE, waiting
 
-ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL})
+ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL, Engine.SPARK})
 """The engines that this operator can start."""
 
 CLUSTERS = {"ForecastJob": Engine.SPARK}
@@ -43,7 +44,7 @@ def decide(
     """What to do about a job whose status was `status`, now that `seen` is there and it is `now` (with a time zone)."""
     if (job.metadata.model_extra or {}).get("deletionTimestamp"):
         return Decision(status)
-    seen = seen.of(job.metadata.uid or "")
+    status, seen = runs.trusted(job, status), seen.of(job.metadata.uid or "")
     run, engine = runs.present(status, seen)
     due = runs.due(job, run, status, now)
     case = Case(job, status, run, engine or _first_engine(job), seen, now, due, engines)
@@ -83,10 +84,11 @@ def _verdict(case: Case) -> Verdict:
         return _missing(case, run)
     if driver.held:
         resumed = (Suspend(driver.name, False),)
-        return Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed)
+        return Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed, requeue=case.now + PATIENCE)
     pods = case.seen.pods_of(driver)
-    if any(pod.running for pod in pods):
-        return Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", _progressed(case.seen.progress))
+    running = next((pod for pod in reversed(pods) if pod.running), None)
+    if running is not None:
+        return executing(case, run, running, _progressed(case.seen.progress))
     return waiting(case, run, driver, pods)
 
 
@@ -160,13 +162,14 @@ def _missing(case: Case, run: Run) -> Verdict:
     if attempts >= DRIVERS:
         return over(case, run, "DriverLost", f"driver {run.driver} was deleted, as was the one before it")
     create = (Create(run.model_copy(update={"attempts": attempts + 1}), case.engine),)
+    again = case.now + PATIENCE  # nothing may happen to it: a quota, say, lets no pod of it into the world
     if attempts:
         message = f"driver {run.driver} was deleted: it is created once more"
-        return Verdict(Phase.PENDING, "Recreated", message, actions=create, warning=True)
+        return Verdict(Phase.PENDING, "Recreated", message, actions=create, requeue=again, warning=True)
     said = ready(case.before.conditions)
     if said and case.before.phase is Phase.PENDING:  # refused, perhaps: that is still so
-        return Verdict(Phase.PENDING, said.reason, said.message, actions=create)
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create)
+        return Verdict(Phase.PENDING, said.reason, said.message, actions=create, requeue=again)
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id} starts", actions=create, requeue=again)
 
 
 def _refused(case: Case, run: Run, refusal: Refusal) -> Verdict:
@@ -195,14 +198,20 @@ def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
     if how.succeeded:
         return _succeeded(case, run, how, end)
     if not (how.too_big and case.job.spec.engine is Engine.AUTO and driver.engine is Engine.LOCAL):
-        return over(case, run, how.reason, how.message, end)
+        return over(case, run, how.reason, executors.told(how.message, case.before.executors), end)
     cluster = CLUSTERS.get(case.job.kind)
     if cluster is None or cluster not in case.engines:
-        message = f"{how.message}: this operator has no engine {cluster} to go on with"
-        return over(case, run, "EngineUnavailable", message, end)
+        message = f"{how.message}: {_SMALLER}: this operator has no engine {cluster or 'of a cluster'} to go on with"
+        return over(case, run, how.reason, message, end)
     changes = {"run": runs.moved(case.job, run, cluster), "engine": cluster, **NO_PROGRESS}
     message = f"run {run.id} goes on with engine {cluster}: {how.message}"
     return Verdict(Phase.PENDING, "Escalated", message, changes, requeue=case.now)
+
+
+_SMALLER = (
+    f"raise the memory limit of the container {names.CONTAINER} in spec.podTemplate, or read less with "
+    "spec.source.filter"
+)
 
 
 def _succeeded(case: Case, run: Run, how: Ending, end: datetime) -> Verdict:
@@ -260,7 +269,7 @@ def _swept(case: Case) -> tuple[tuple[Delete, ...], datetime | None]:
             continue
         expiry = None if driver.outcome is None else (driver.outcome.time or driver.created) + ttl
         if expiry is None or expiry <= case.now:
-            useless.append(Delete(driver.name))
+            useless.append(Delete(driver.name, driver.engine))
         else:
             expiries.append(expiry)
     return tuple(useless), min(expiries, default=None)

@@ -39,6 +39,8 @@ SETTLE = 0.25
 """Seconds after which a change of a driver or a pod is looked at: they come in bursts, and new jobs come first."""
 RESYNC = 600.0
 """Seconds between two comparisons of the store with the cluster: what no watch has told is found then."""
+GATHER = 5.0
+"""Seconds from a watch that had to begin anew to the comparison: the others often have to as well."""
 STUCK = 300.0
 """Seconds that one look at a job may take before the process counts as sick."""
 GRACE = 10.0
@@ -181,7 +183,7 @@ class Operator:
             try:
                 async with asyncio.timeout(RESYNC * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads load
                     await self._relisted.wait()
-                await asyncio.sleep(5)
+                await asyncio.sleep(GATHER)
             except TimeoutError:
                 pass
             self._relisted.clear()
@@ -190,12 +192,13 @@ class Operator:
                     await self._compare(resource)
             except ApiError as error:
                 log.warning("resync: %s", error)
-                await asyncio.sleep(5)
+                await asyncio.sleep(GATHER)
                 self._relisted.set()
 
     async def _compare(self, resource: Resource) -> None:
         """Read all objects of a kind, remember what is new, forget what is gone, and look at the jobs concerned."""
-        query = {} if resource.kind in JOBS else {"labelSelector": names.DRIVER_SELECTOR}
+        selector = {DRIVERS: names.DRIVER_SELECTOR, PODS: names.POD_SELECTOR}.get(resource, "")
+        query = {"labelSelector": selector} if selector else {}
         for namespace in self.settings.namespaces or (None,):
             uids: set[str] = set()
             version = 0
@@ -219,16 +222,18 @@ class Operator:
             await self._flush()
 
     async def _flush(self) -> None:
+        """Send what there is to send. What the API cannot take now is sent another time, after all others."""
         outbox = self._reconciler.outbox
         while outbox:
             namespace, event = outbox.popleft()
             try:
                 await self._cluster.post(EVENTS, namespace, event)
             except ApiError as error:
-                if not error.conflict:
-                    log.warning("event %s of %s/%s: %s", event["reason"], namespace, event["regarding"]["name"], error)
-                if error.code in (0, 429):
+                if error.code in (0, 429) or error.code >= 500:
+                    outbox.append((namespace, event))
                     return
+                if not error.conflict:  # it is there already: the answer was lost
+                    log.warning("event %s of %s/%s: %s", event["reason"], namespace, event["regarding"]["name"], error)
 
     def sickness(self) -> list[str]:
         """What is wrong with this process; nothing, if it is well."""

@@ -15,13 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from almanac import lifecycle, names, troubles
-from almanac.api import Job, JobError, JobStatus, Phase
-from almanac.cluster import CONFIG_MAPS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
+from almanac import engines, lifecycle, names, troubles
+from almanac.api import Job, JobError, JobStatus, Phase, Reason
+from almanac.cluster import CREATED, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
 from almanac.decision import Ask, Create, Decision, Delete, Event, Suspend
-from almanac.engines import local
 from almanac.metrics import Metrics
-from almanac.observed import Observed, Progress, Refusal, driver, warning
+from almanac.observed import ExecutorCounts, Observed, Progress, Refusal, driver, warning
 from almanac.resource import read_job, read_status, status_patch
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
@@ -32,9 +31,12 @@ ROUNDS = 10
 """Decisions about a job in one go. One that wants more waits its turn again."""
 PROGRESS_EVERY = 15.0
 """Seconds between two questions to a driver how far it is; longer with many drivers: 20 questions a second at most."""
-_FINAL = (400, 413, 422)
+_FINAL = (400, 422)
 """Answers that stay the same as long as the job does."""
 _REFUSALS = (*_FINAL, 403)
+_NOTE = 1024
+"""Bytes of UTF-8 that the message of an event may have."""
+_SHORTEN = "write less into it, above all into spec.podTemplate and metadata.annotations"
 
 
 class Reconciler:
@@ -54,6 +56,9 @@ class Reconciler:
         self._metrics = metrics
         self._now = now
         self._progress: dict[Key, Progress] = {}
+        self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
+        """Decisions whose status may have been written although no answer says so, with the status before."""
+        self._too_large: dict[Key, int] = {}
         self.running: set[Key] = set()
         """Jobs one of whose drivers runs: `ask` is worth a question."""
         self.outbox: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
@@ -67,6 +72,8 @@ class Reconciler:
                 document = self._store.job(key)
                 if document is None:
                     self._forget(key)
+                    self._unanswered.pop(key, None)
+                    self._too_large.pop(key, None)
                     return None
                 again, fresh = await self._round(key, document, fresh)
                 if again is None or again > 0:
@@ -102,6 +109,9 @@ class Reconciler:
         status has been written.
         """
         now, job, status = self._now(), read_job(document), read_status(document)
+        unanswered = self._unanswered.pop(key, None)
+        if unanswered is not None and status_patch(document, unanswered[1].status) is None:
+            self._tell(key, document, *unanswered)
         if isinstance(job, JobError):
             decision = lifecycle.refuse(document, job, status, now)
         else:
@@ -111,8 +121,16 @@ class Reconciler:
                 return 0.0, False
             decision = made
         patch = status_patch(document, decision.status)
-        if patch is not None and not await self._write(key, document, patch):
-            return 0.0, False
+        if patch is not None:
+            try:
+                written = await self._write(key, document, patch)
+            except ApiError:
+                self._unanswered[key] = status, decision
+                raise
+            if not written:
+                if unanswered is not None:  # the version that was in the way may be its own
+                    self._unanswered[key] = unanswered
+                return 0.0, False
         self._tell(key, document, status, decision)
         again = None if decision.requeue is None else max(0.0, (decision.requeue - self._now()).total_seconds())
         return again, patch is not None
@@ -126,7 +144,7 @@ class Reconciler:
                 live = await self._look(key, document)
                 if live is None:
                     return None
-                seen = replace(seen, drivers=live.drivers, pods=live.pods, live=True)
+                seen = replace(seen, drivers=live.drivers, pods=live.pods, executors=live.executors, live=True)
             elif decision.ask and seen.warnings is None:
                 seen = replace(seen, warnings=await self._warnings(key, decision.ask))
             else:
@@ -142,11 +160,10 @@ class Reconciler:
         if now is None or now["metadata"].get("resourceVersion") != document["metadata"].get("resourceVersion"):
             return None
         uid = document["metadata"].get("uid", "")
-        for resource in (DRIVERS, PODS):
+        for resource, selector in ((DRIVERS, names.job_selector(uid)), (PODS, names.job_pod_selector(uid))):
             objects: list[dict[str, Any]] = []
             version = 0
-            query = {"labelSelector": names.job_selector(uid)}
-            async for page in self._cluster.list(resource, key.namespace, **query):
+            async for page in self._cluster.list(resource, key.namespace, labelSelector=selector):
                 objects += page["items"]
                 version = version or version_of(page)
             for one in objects:
@@ -174,7 +191,7 @@ class Reconciler:
 
     async def _create(self, key: Key, job: Job, action: Create) -> Refusal | None:
         try:
-            for manifest in local.build(job, action.run, self._settings):
+            for manifest in engines.build(job, action.run, action.engine, self._settings):
                 made = await self._cluster.create(manifest)
                 if made is not None:
                     self._store.put(made)
@@ -183,7 +200,7 @@ class Reconciler:
                 elif manifest["kind"] == DRIVERS.kind:
                     return await self._found(key, job, action)
         except ApiError as error:
-            if error.code not in _REFUSALS:
+            if error.code not in _REFUSALS and not error.too_large:
                 raise
             log.warning("%s: run %s: %s", key, action.run.id, error)
             return _refusal(error)
@@ -201,11 +218,14 @@ class Reconciler:
         return None
 
     async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
-        """Delete a driver that was seen, and the ConfigMap of its name."""
+        """Delete a driver that was seen, and before it what else its engine has made under its name: nobody would look
+        for that after.
+        """
+        for kind in engines.COMPANIONS[action.engine]:
+            await self._cluster.delete(CREATED[kind], key.namespace, action.driver)
         gone = seen.named(action.driver)
         if gone is not None:
             await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
-        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
 
     async def _suspend(self, key: Key, action: Suspend) -> None:
         patch = {
@@ -229,11 +249,22 @@ class Reconciler:
             if error.gone:
                 self._store.drop(key, document["metadata"].get("uid", ""))
                 return False
+            if error.too_large:
+                self._tell_too_large(key, document)
             if not error.conflict:
                 raise
             await self._refresh(key, document)
             return False
         return True
+
+    def _tell_too_large(self, key: Key, document: dict[str, Any]) -> None:
+        """A job that leaves no room for its status, so that an event is all that can be said about it: once."""
+        generation = document["metadata"].get("generation", 0)
+        if self._too_large.get(key) == generation:
+            return
+        self._too_large[key] = generation
+        told = Event("Warning", "TooLarge", f"nothing runs, since the job leaves no room for its status: {_SHORTEN}")
+        self.outbox.append((key.namespace, _event(document, told, self._now(), self._settings.identity)))
 
     async def _refresh(self, key: Key, document: dict[str, Any]) -> None:
         try:
@@ -273,29 +304,54 @@ def _progress(said: dict[str, Any] | None) -> Progress | None:
     done, total = said.get("done"), said.get("total")
     if type(done) is not int or done < 0:
         return None
-    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None)
+    executors = _executors(said.get("executors"))
+    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None, executors)
+
+
+def _executors(said: object) -> ExecutorCounts | None:
+    """The counts of executors as a driver says them; None for anything else."""
+    told = said if isinstance(said, dict) else {}
+    counts = [one for name in ("wanted", "running", "failed") if type(one := told.get(name)) is int and one >= 0]
+    return ExecutorCounts(*counts) if len(counts) == 3 else None
 
 
 def _refusal(error: ApiError) -> Refusal:
+    """What the API has against a run's objects. All that may be wrong with their form comes from the pod template."""
+    if error.too_large:
+        return Refusal("TooLarge", f"{troubles.plain(error.message)}: {_SHORTEN}", final=True)
+    if error.code in _FINAL:
+        message = error.message.replace("spec.template.", "spec.podTemplate.")
+        return Refusal(Reason.INVALID_SPEC, troubles.plain(message), final=True)
     trouble = troubles.of_warning(error.reason or "Refused", error.message)
-    return Refusal(trouble.reason, trouble.message, final=error.code in _FINAL)
+    return Refusal(trouble.reason, trouble.message)
+
+
+def _cut(text: str, size: int) -> str:
+    """A text of so many bytes at most."""
+    line = troubles.plain(text, size)
+    whole = line.encode(errors="replace")
+    return line if len(whole) <= size else f"{whole[: size - 3].decode(errors='ignore')}…"
 
 
 def _event(document: dict[str, Any], event: Event, now: datetime, instance: str) -> dict[str, Any]:
-    """An Event about a job. Its name follows from what it says and when: it cannot be there twice."""
+    """An Event about a job. Its name follows from when it is and what it says: it cannot be there twice.
+
+    Names that begin with the time are also in the order in which kubectl shows events, which knows no better one.
+    """
     metadata = document["metadata"]
-    said = hashlib.sha256(repr((metadata.get("uid"), event, now)).encode()).hexdigest()[:16]
+    said = hashlib.sha256(repr((metadata.get("uid"), event)).encode()).hexdigest()[:8]
+    name = f"{metadata['name'][:200]}.{int(now.timestamp() * 1e6):014x}.{said}"
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": EVENTS.kind,
-        "metadata": {"name": f"{metadata['name'][:200]}.{said}", "namespace": metadata["namespace"]},
+        "metadata": {"name": name, "namespace": metadata["namespace"]},
         "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": "almanac.dev/operator",
         "reportingInstance": (instance or "operator")[:128],
         "action": "Reconcile",
         "type": event.type,
         "reason": event.reason,
-        "note": troubles.plain(event.message),
+        "note": _cut(event.message, _NOTE),
         "regarding": {
             "apiVersion": document["apiVersion"],
             "kind": document["kind"],

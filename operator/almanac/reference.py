@@ -116,7 +116,8 @@ def _cell(text: str) -> str:
 
 def _exits() -> Iterator[str]:
     for code in ExitCode:
-        reasons = ", ".join(f"`{reason}`" for reason in Reason if reason.exit_code is code)
+        name = ExitCode.INTERRUPTED if code is ExitCode.TERMINATED else code
+        reasons = ", ".join(f"`{reason}`" for reason in Reason if reason.exit_code is name)
         yield f"| {int(code)} | {reasons} | {'retried' if code.worth_a_retry else ''} |"
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from almanac import podtemplate
+from almanac import nesting, podtemplate
 from almanac.api import KINDS, Job, JobError, JobStatus, Problem, invalid_spec, problems
 from almanac.tolerant import tolerant
 
 Raw = Mapping[str, Any]
+
+_SHOWN = 4
+"""Steps into a spec that lead people to what is nested too deeply."""
 
 
 def read_job(document: Raw) -> Job | JobError:
@@ -19,13 +22,15 @@ def read_job(document: Raw) -> Job | JobError:
     kind = KINDS.get(document.get("kind", ""))
     if kind is None:
         return invalid_spec([Problem(("kind",), f"must be one of {', '.join(KINDS)}")])
+    deep = nesting.too_deep(document.get("spec"))
+    if deep is not None:
+        where = ("spec", *deep[:_SHOWN])
+        return invalid_spec([Problem(where, f"is nested deeper than {nesting.LEVELS} levels: write it flatter")])
     try:
         job = kind.parse({name: part for name, part in document.items() if name != "status"})
         _ = job.spec.hash
     except ValidationError as error:
         return invalid_spec(problems(error))
-    except (RecursionError, ValueError):  # pydantic writes out what is nested up to some depth, json to another
-        return invalid_spec([Problem(("spec",), "is nested too deeply, or holds text that is no Unicode")])
     wrong = podtemplate.problems(job.spec.pod_template)
     return invalid_spec(wrong) if wrong else job
 
@@ -37,7 +42,8 @@ def read_status(document: Raw) -> JobStatus:
 
 def status_patch(document: Raw, status: JobStatus) -> dict[str, Any] | None:
     """The JSON merge patch that makes a document's status say `status`; None where it says so already."""
-    changed = _difference(document.get("status") or {}, status_document(status))
+    before = document.get("status")
+    changed = _difference(before if isinstance(before, Mapping) else {}, status_document(status))
     return {"status": changed} if changed else None
 
 

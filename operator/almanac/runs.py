@@ -30,6 +30,17 @@ class Due:
     """Why the time that was due starts nothing."""
 
 
+def trusted(job: Job, status: JobStatus) -> JobStatus:
+    """A status without a run that is none of the job's: names follow from job and number, and name what is deleted."""
+    run, uid = status.run, job.metadata.uid or ""
+    if run is None or not run.driver:
+        return status
+    number = run.number or 0
+    drivers = {names.child_name(job.metadata.name, uid, number, suffix) for suffix in ("", *Engine)}
+    ours = run.driver in drivers and run.id.endswith(names.token(uid, number)) and names.run_start(run.id)
+    return status if ours else status.model_copy(update={"run": None})
+
+
 def present(status: JobStatus, seen: Observed) -> tuple[Run | None, Engine | None]:
     """The run that the job is at, and its engine: what the status says, or what a later driver's labels do.
 

@@ -67,6 +67,27 @@ def running(pod: Raw) -> bool:
     return "running" in state and "deletionTimestamp" not in pod["metadata"]
 
 
+def initializing(pod: Raw) -> str:
+    """Name of the init container that runs; empty where none does, or the pod computes already."""
+    if "running" in _state(_main(pod)):
+        return ""
+    found = (one for one in pod.get("status", {}).get("initContainerStatuses") or () if "running" in _state(one))
+    return str(next((one.get("name") for one in found), ""))
+
+
+def leaving(pod: Raw) -> str:
+    """Why a pod that is being deleted is: in the words of whoever in the cluster takes it away, if anybody says so."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        return ""
+    gone = _disruption(pod.get("status", {}))
+    return f"{gone.reason}: {gone.message}" if gone else "somebody has deleted it"
+
+
+def started(pod: Raw) -> datetime | None:
+    """When the container that computes has begun to run; None where it does not run."""
+    return moment((_state(_main(pod)).get("running") or {}).get("startedAt"))
+
+
 def of_pod(pod: Raw) -> Trouble | None:
     """What keeps a pod from running, if it says so by itself."""
     for status in _containers(pod):
@@ -89,6 +110,7 @@ def _waiting(reason: str, message: str) -> Trouble:
 
 def of_warning(reason: str, message: str) -> Trouble:
     """What a warning event says, by a reason of its own where Kubernetes has one word for many things."""
+    message = message.removeprefix("(combined from similar events): ")
     for part, better in (("exceeded quota", "QuotaExceeded"), ("violates PodSecurity", "PodSecurityViolation")):
         if part in message:
             return Trouble(better, plain(message))
@@ -124,17 +146,31 @@ def _bare_exit(pod: Raw, ended: Raw, code: int | None, time: datetime | None) ->
                 )
     if ended.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
-        return Exit(code, "OOMKilled", f"the driver needed more memory than its limit{limit}: {_RAISE}", None, time)
+        message = f"the {_component(pod)} needed more memory than its limit{limit}: {_raise(pod)}"
+        return Exit(code, "OOMKilled", message, None, time)
     status = pod.get("status", {})
     if code is None:
         return Exit(None, word(status.get("reason"), "Error"), plain(status.get("message")), None, time)
-    return Exit(code, word(ended.get("reason"), "Error"), plain(f"the driver {_said(ended)}"), None, time)
+    return Exit(code, word(ended.get("reason"), "Error"), plain(f"the {_component(pod)} {_said(ended)}"), None, time)
 
 
-_RAISE = (
-    f"raise it with resources of the container {names.CONTAINER} in spec.podTemplate, "
-    "or read less with spec.source.filter"
-)
+def _component(pod: Raw) -> str:
+    """What a pod is of a run."""
+    return str(_labels(pod).get(names.COMPONENT) or names.DRIVER)
+
+
+def _raise(pod: Raw) -> str:
+    """How a pod gets more memory."""
+    if _labels(pod).get(names.ENGINE) == "spark":
+        return f"raise spec.spark.{'executors' if _component(pod) == names.EXECUTOR else 'driver'}.memory"
+    return (
+        f"raise it with resources of the container {names.CONTAINER} in spec.podTemplate, "
+        "or read less with spec.source.filter"
+    )
+
+
+def _labels(pod: Raw) -> Raw:
+    return pod["metadata"].get("labels") or {}
 
 
 def _said(ended: Raw) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from almanac import names
 from almanac.api import Phase
-from almanac.cluster import DRIVERS, JOBS, PODS, Cluster
+from almanac.cluster import DRIVERS, EVENTS, JOBS, PODS, ApiError, Cluster
 from almanac.kubeconfig import Access
 from almanac.metrics import Metrics
 from almanac.reconciler import Reconciler
@@ -60,6 +60,11 @@ class Operator:
     @property
     def job(self) -> Raw:
         return self.api.client.get("forecastjobs", "ledger")
+
+    @property
+    def message(self) -> str:
+        (ready,) = [one for one in self.job["status"]["conditions"] if one["type"] == "Ready"]
+        return str(ready["message"])
 
     @property
     def told(self) -> tuple[str, str]:
@@ -128,3 +133,80 @@ def test_a_job_of_somebody_else_that_has_the_drivers_name(operator: Operator) ->
     operator.look()
     assert operator.told == (Phase.FAILED, "NameTaken")
     assert len(drivers(operator.api)) == 1
+
+
+def test_what_kubernetes_refuses_is_told_in_the_jobs_own_words(cluster: Api) -> None:
+    """A field that a pod does not have is not dropped in silence: it may be what somebody relies on."""
+    cluster.client.create("forecastjobs", document(podTemplate={"spec": {"nodeSelectors": {"a": "b"}}}))
+    operator = Operator(cluster)
+    operator.read()
+    if not cluster.real:  # the embedded API knows no pod's fields
+        cluster.server.fault(method="POST", path="/jobs$", status=422)
+    operator.look()
+    assert operator.told == (Phase.FAILED, "InvalidSpec")
+    (asked,) = [one for one in cluster.server.requests if one.method == "POST" and one.path.endswith("/jobs")]
+    assert asked.query["fieldValidation"] == "Strict"
+    assert not cluster.real or "spec.podTemplate.spec.nodeSelectors" in operator.message
+    assert not drivers(cluster)
+
+
+def test_a_job_too_large_for_its_driver(operator: Operator) -> None:
+    operator.api.server.fault(method="POST", path="/jobs$", status=413)
+    operator.look()
+    assert operator.told == (Phase.FAILED, "TooLarge")
+
+
+def test_a_job_that_leaves_no_room_for_a_status_gets_an_event_once(operator: Operator) -> None:
+    operator.api.server.fault(method="PATCH", path="/status$", status=413, times=3)
+    reconciler: list[Reconciler] = []
+
+    async def look(cluster: Cluster) -> None:
+        reconciler.append(Reconciler(cluster, operator.store, Settings(image="x"), Metrics()))
+        for _ in range(3):
+            with pytest.raises(ApiError):
+                await reconciler[0].reconcile(operator.key)
+
+    asyncio.run(operator._with(look))
+    ((_, event),) = reconciler[0].outbox
+    assert (event["reason"], event["type"]) == ("TooLarge", "Warning")
+    assert not drivers(operator.api)
+
+
+def test_what_an_event_says_fits(operator: Operator) -> None:
+    """The API counts bytes."""
+    operator.store.put_job(
+        operator.job | {"spec": document(image="\u00e9" * 1025, source__uri="\U0001f600" * 600)["spec"]}
+    )
+    events: list[Raw] = []
+
+    async def look(cluster: Cluster) -> None:
+        reconciler = Reconciler(cluster, operator.store, Settings(image="x"), Metrics())
+        await reconciler.reconcile(operator.key)
+        events.extend(event for _, event in reconciler.outbox)
+        for event in events:
+            await cluster.post(EVENTS, operator.api.namespace, event)
+
+    asyncio.run(operator._with(look))
+    assert events
+
+
+def test_a_status_that_names_what_is_not_the_jobs_own(operator: Operator) -> None:
+    """Who may write a status cannot have the operator delete a ConfigMap with it."""
+    operator.api.client.create("configmaps", {"metadata": {"name": "precious"}})
+    run = {"id": "20261121-021500-3f9a2c", "number": 1, "driver": "precious", "specHash": "old", "attempts": 1}
+    operator.api.client.patch("forecastjobs", "ledger", {"status": {"phase": "Running", "run": run}}, sub="status")
+    operator.read()
+    operator.look()
+    operator.look()
+    assert operator.api.client.find("configmaps", "precious")
+    assert operator.told == (Phase.PENDING, "Submitted")
+    assert len(drivers(operator.api)) == 1
+
+
+def test_a_status_with_times_at_the_end_of_the_calendar(operator: Operator) -> None:
+    operator.api.client.patch("forecastjobs", "ledger", {"spec": {"schedule": "@daily"}})
+    status = {"nextScheduleTime": "0001-01-01T00:00:00Z", "run": {"id": "x", "startTime": "9999-12-31T23:59:59Z"}}
+    operator.api.client.patch("forecastjobs", "ledger", {"status": status}, sub="status")
+    operator.read()
+    operator.look()
+    assert operator.told == (Phase.PENDING, "Submitted")

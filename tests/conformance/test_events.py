@@ -58,13 +58,22 @@ def test_events_are_selected_by_what_they_are_about(cluster: Cluster) -> None:
         {"note": "x" * 1025},
         {"eventTime": None},
         {"type": "Info"},
-        {"regarding": {"kind": "Pod", "apiVersion": "v1", "name": "p", "namespace": "elsewhere"}},
+        {"regarding": {"kind": "Pod", "apiVersion": "v1", "name": "p"}},
         {"deprecatedCount": 3},
     ],
 )
 def test_events_that_are_refused(cluster: Cluster, fields: Raw) -> None:
     with pytest.raises(Refusal) as refused:
         cluster.client.create("events", event(cluster, **fields), version=NEW)
+    assert (refused.value.code, refused.value.reason) == (422, "Invalid")
+
+
+def test_an_event_may_be_about_an_object_of_another_namespace(cluster: Cluster) -> None:
+    """As long as it says when it happened, which events of the old kind do not."""
+    about = {"kind": "Pod", "apiVersion": "v1", "name": "p", "namespace": "elsewhere"}
+    assert cluster.client.create("events", event(cluster, regarding=about), version=NEW)
+    with pytest.raises(Refusal) as refused:
+        cluster.client.create("events", {"metadata": {"name": "old"}, "involvedObject": about, "reason": "Started"})
     assert (refused.value.code, refused.value.reason) == (422, "Invalid")
 
 

@@ -159,6 +159,7 @@ def test_a_deadline(cluster: Cluster) -> None:
 
 
 def test_suspended_from_the_start(cluster: Cluster) -> None:
+    cluster.needs_controllers()
     cluster.client.create("jobs", job(suspend=True))
     cluster.wait(lambda: conditions(cluster).get("Suspended") == ("True", "JobSuspended"), "the Job to be suspended")
     assert "startTime" not in status(cluster)

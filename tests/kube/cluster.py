@@ -87,7 +87,7 @@ class Cluster:
         self.client.apply("customresourcedefinitions", definition, force=True)
 
         def established() -> bool:
-            told = self.client.get("customresourcedefinitions", name).get("status", {}).get("conditions", [])
+            told = self.client.get("customresourcedefinitions", name)["status"].get("conditions") or []
             return any(one["type"] == "Established" and one["status"] == "True" for one in told)
 
         eventually(established, f"{name} to be established")
@@ -102,6 +102,8 @@ class Cluster:
         self.client.create("namespaces", {"metadata": {"name": name, "labels": given}})
         if self.real and self.has_controllers:
             eventually(lambda: self.client.find("serviceaccounts", "default", namespace=name), "a service account")
+        elif self.real:  # no pod may be without one, and nothing else makes it
+            self.client.create("serviceaccounts", {"metadata": {"name": "default"}}, namespace=name)
         self._namespaces.append(name)
         return name
 

@@ -29,10 +29,13 @@ def to_events(event: Document) -> Document:
 
 def problems(event: Document, group: str) -> Iterator[Problem]:
     """What the API server checks of a new event, given as core/v1. Those of events.k8s.io are held to more."""
-    about = event.get("involvedObject") or {}
-    known = about.get("kind") in ("Job", "Pod")  # of other kinds nobody knows whether they are in namespaces
-    if (known or "namespace" not in about) and about.get("namespace", "default") != event["metadata"].get("namespace"):
-        yield Problem("involvedObject.namespace", "Invalid value: does not match event.namespace")
+    about, within = (event.get("involvedObject") or {}).get("namespace", ""), event["metadata"].get("namespace", "")
+    if event.get("eventTime"):  # such an event may be about an object elsewhere
+        wrong = not about and within not in ("default", "kube-system")
+    else:
+        wrong = about != within if about else within != "default"
+    if wrong:
+        yield Problem("involvedObject.namespace", f'Invalid value: "{about}": does not match event.namespace')
     if not group and not event.get("eventTime"):
         return
     for name in ("reportingComponent", "reportingInstance", "action", "reason", "eventTime"):

@@ -37,10 +37,12 @@ class Fault:
     late: bool = False
     watches: bool = False
     """Whether it is for watches; they are spared otherwise."""
+    agent: str = ""
+    """How the `User-Agent` of the requests begins; empty: any."""
     times: float = 1
 
     def meets(self, request: Request) -> bool:
-        if self.times < 1 or request.watch != self.watches:
+        if self.times < 1 or request.watch != self.watches or not request.agent.startswith(self.agent):
             return False
         if self.method not in ("", request.method) or not re.search(self.path, request.path):
             return False

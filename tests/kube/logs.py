@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
@@ -36,18 +37,34 @@ class Logs:
         log = self.texts.get((found[1], found[2])) if found else None
         if log is None:
             return None
-        lines = log.text.splitlines(keepends=True)
+        lines = _shown(log.text, request)
         last = request.query.get("tailLines")
         text = "".join(lines[-int(last) :] if last and int(last) else [] if last else lines)
         if request.query.get("follow") not in ("true", "1"):
             return web.Response(text=text)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        told = len(log.text)
+        told = len(lines)
         await response.write(text.encode())
-        while not log.ended or told < len(log.text):
-            more, told = log.text[told:], len(log.text)
+        while not log.ended or told < len(_shown(log.text, request)):
+            more = _shown(log.text, request)[told:]
+            told += len(more)
             if more:
-                await response.write(more.encode())
+                await response.write("".join(more).encode())
             await asyncio.sleep(0.02)
         return response
+
+
+_START = datetime(2026, 11, 21, 2, 15, tzinfo=UTC)
+
+
+def _shown(text: str, request: web.Request) -> list[str]:
+    """The lines that are asked for; each was written a second after the one before it."""
+    stamps = request.query.get("timestamps") in ("true", "1")
+    since = request.query.get("sinceTime", "")
+    shown: list[str] = []
+    for index, line in enumerate(text.splitlines(keepends=True)):
+        at = (_START + timedelta(seconds=index)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if at >= since:
+            shown.append(f"{at} {line}" if stamps else line)
+    return shown

@@ -72,13 +72,13 @@ def tidy(access: Access) -> None:
 @contextmanager
 def _started(programs: Path, folder: Path) -> Iterator[tuple[Access, bool]]:
     """etcd, kube-apiserver and, if it is there, kube-controller-manager, on ports of their own."""
-    token, port = secrets.token_hex(16), _free_port()
+    token, port = secrets.token_hex(16), free_port()
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = serialization.PrivateFormat.TraditionalOpenSSL
     accounts = folder / "accounts.key"
     accounts.write_bytes(key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption()))
-    store, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+    store, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     kubeconfig = folder / "kubeconfig"
     server = f"https://127.0.0.1:{port}"
     config = {
@@ -120,7 +120,8 @@ def _started(programs: Path, folder: Path) -> Iterator[tuple[Access, bool]]:
         yield from_kubeconfig([kubeconfig]), controlled
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

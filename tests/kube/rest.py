@@ -308,6 +308,17 @@ async def _body(request: web.Request) -> Any:
     if "protobuf" in request.content_type:
         raise Refusal(415, "UnsupportedMediaType", "the embedded API speaks JSON and YAML only")
     try:
-        return yaml.safe_load(raw) if "yaml" in request.content_type and raw[:1] != b"{" else json.loads(raw)
+        if "yaml" in request.content_type and raw[:1] != b"{":
+            return yaml.safe_load(raw)
+        return _whole(json.loads(raw)) if rb"\ud" in raw.lower() else json.loads(raw)
     except (ValueError, yaml.YAMLError) as error:
         raise bad_request(f"error decoding the body: {error}") from None
+
+
+def _whole(value: Any) -> Any:
+    """JSON without halves of surrogate pairs: as in Go, a replacement character stands for each."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value

@@ -37,6 +37,7 @@ class Server:
         self.controllers: Controllers | None = None
         self._backend = backend
         self._watches: dict[asyncio.Task[None], web.Request] = {}
+        self._frozen: set[asyncio.Task[None]] = set()
         self._oldest = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kube", daemon=True)
@@ -127,6 +128,10 @@ class Server:
         finally:
             self.call(self._open.set)
 
+    def freeze_watches(self) -> None:
+        """Have every open watch stay open and tell nothing more; new ones do."""
+        self.call(lambda: self._frozen.update(self._watches))
+
     @contextmanager
     def away(self) -> Iterator[None]:
         """Nobody listens at the address; it comes back at the same one."""
@@ -192,6 +197,8 @@ class Server:
         async def copy() -> None:
             async for line in lines:
                 await self._open.wait()
+                if task in self._frozen:
+                    await asyncio.Event().wait()
                 await response.write(line)
 
         task = asyncio.create_task(copy())
@@ -202,6 +209,7 @@ class Server:
         finally:
             task.cancel()
             del self._watches[task]
+            self._frozen.discard(task)
         with suppress(ConnectionError):
             await response.write_eof()
         return response

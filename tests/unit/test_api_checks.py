@@ -1,6 +1,7 @@
 """Checks of single values."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -142,7 +143,7 @@ def test_frequency_refused(value: str) -> None:
 def test_endpoint() -> None:
     for value in ("", "http://localhost:9000", "https://minio.storage.svc"):
         assert checks.endpoint(value) == value
-    for value in ("localhost:9000", "minio", "s3://bucket", "https://"):
+    for value in ("localhost:9000", "minio", "s3://bucket", "https://", "http://[::1", "http://x:99999", "http://x:0"):
         assert "must be a URL" in message(checks.endpoint, value)
     assert "storage.secretName" in message(checks.endpoint, "https://key:secret@host")
 
@@ -165,3 +166,10 @@ def test_level(value: float) -> None:
         assert 0 < level < 100
         assert float(f"{level:g}") == value  # the name of a column tells the level exactly
         assert isinstance(level, int) == value.is_integer()
+
+
+def test_moment() -> None:
+    time = datetime(2026, 11, 21)
+    assert checks.moment(time) == datetime(2026, 11, 21, tzinfo=UTC)
+    for year in (1, 9999):
+        assert "between the years" in message(checks.moment, datetime(year, 1, 1, tzinfo=UTC))

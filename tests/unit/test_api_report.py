@@ -11,7 +11,7 @@ from almanac.api.report import LIMIT
 
 def test_every_reason_has_an_exit_code() -> None:
     assert {int(reason.exit_code) for reason in Reason} == {0, 1, 64, 65, 66, 75, 77, 79, 130}
-    assert {code for code in ExitCode if code.worth_a_retry} == {1, 75}
+    assert {code for code in ExitCode if code.worth_a_retry} == {1, 75, 130, 143}
 
 
 def test_failure() -> None:

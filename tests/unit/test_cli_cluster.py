@@ -297,3 +297,12 @@ def test_colours_keep_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     record = JobRecord.read(named, "ForecastJob")
     row = tables.rows([record], datetime(2026, 11, 21, 3, tzinfo=UTC)).splitlines()[1]
     assert row.startswith("Running   \x1b[36mRunning\x1b[0m   local")
+
+
+def test_without_what_the_operator_needs(almanac: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "almanac.process", raising=False)
+    monkeypatch.delattr("almanac.process", raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    code, _, err = almanac("operator")
+    assert code == 64
+    assert "aiohttp is not installed: pip install 'almanac[operator]'" in err

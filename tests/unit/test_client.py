@@ -29,7 +29,7 @@ from almanac.client import (
 )
 from almanac.kubeconfig import Access
 from manifests import document
-from scripted import JOBS, PODS, Server, events, missing, refusal
+from scripted import JOBS, PODS, Broken, Server, events, missing, refusal
 
 LEDGER = f"{JOBS}/ledger"
 RUN = "20261121-021500-3f9a2c"
@@ -374,9 +374,24 @@ def test_logs_follow_every_attempt_to_the_end(api: Server, client: Client) -> No
     first, second = pod("first", "terminated"), pod("second", "running", "2026-11-21T02:16:00Z")
     waits = pod("second", "waiting", "2026-11-21T02:16:00Z", reason="ContainerCreating")
     api.answer("GET", PODS, (200, {"items": []}), (200, {"items": [first, waits]}), (200, {"items": [first, second]}))
-    api.answer("GET", f"{PODS}/first/log", (200, b"one\n"))
-    api.answer("GET", f"{PODS}/second/log", (200, b"two\n"))
+    api.answer("GET", f"{PODS}/first/log", (200, b"2026-11-21T02:15:09Z one\n"))
+    api.answer("GET", f"{PODS}/second/log", (200, b"2026-11-21T02:15:10.5Z two\n"))
     assert list(client.logs("ledger", follow=True)) == ["one", "two"]
+
+
+def test_logs_go_on_where_a_stream_broke(api: Server, client: Client) -> None:
+    """Three lines of one moment, of which the stream brought two: the server repeats what is of the same second."""
+    api.answer("GET", LEDGER, *[(200, job("Running", "Running"))] * 3, (200, job("Succeeded", "Completed")))
+    running, ended = pod("first", "running"), pod("first", "terminated")
+    api.answer("GET", PODS, *[(200, {"items": [running]})] * 3, (200, {"items": [ended]}))
+    at = "2026-11-21T02:15:09"
+    begin = f"{at}Z read\n{at}.05Z a\n{at}.05Z b\n".encode()
+    rest = begin + f"{at}.05Z b\n{at}.123456789Z fit\n".encode()
+    gone = b"unable to retrieve container logs for containerd://65bda287"
+    api.answer("GET", f"{PODS}/first/log", (200, Broken(begin)), (503, b"no"), (200, rest), (200, gone))
+    assert list(client.logs("ledger", follow=True, tail=7)) == ["read", "a", "b", "b", "fit"]
+    asked = [one.query for one in api.requests if one.path.endswith("/log")]
+    assert [(one.get("sinceTime"), one.get("tailLines")) for one in asked] == [(None, "7"), *[(f"{at}Z", None)] * 3]
 
 
 @pytest.mark.parametrize(

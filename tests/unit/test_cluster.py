@@ -195,3 +195,33 @@ def test_what_is_wrong_with_a_kubeconfig_is_said(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("current-context: c\n")
     with pytest.raises(AccessError, match="has no context named 'c'"):
         find({"KUBECONFIG": str(tmp_path / "config")})
+
+
+def test_fields_that_the_api_does_not_know_are_refused_and_not_dropped() -> None:
+    """A misspelt field of a pod template would be left out in silence otherwise."""
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.query.get("fieldValidation", ""))
+        return web.json_response({}, status=201)
+
+    ask(handler, lambda cluster: cluster.create(MANIFEST))
+    assert asked == ["Strict"]
+
+
+def test_credentials_that_cannot_be_had_are_a_failed_request() -> None:
+    """The operator goes on: a plugin that fails now may work in a minute."""
+
+    def read() -> tuple[str, float]:
+        raise AccessError("credential plugin x: no session")
+
+    with pytest.raises(ApiError, match="no session") as caught:
+        ask(refused(500, "x"), lambda cluster: cluster.create(MANIFEST), token=Token(read))
+    assert caught.value.code == 0
+
+
+def test_a_kubeconfig_of_nonsense_is_an_error_that_says_so(tmp_path: Path) -> None:
+    for text in ("contexts: 7\ncurrent-context: c", "contexts: [1]\ncurrent-context: c"):
+        (tmp_path / "config").write_text(text)
+        with pytest.raises(AccessError, match="the kubeconfig cannot be used"):
+            find({"KUBECONFIG": str(tmp_path / "config")})

@@ -1,5 +1,6 @@
 """The state table, row by row, and what else the life of a job may bring."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 import goldens
 import raw
 from almanac import lifecycle, names
-from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger
+from almanac.api import ConditionStatus, Engine, Executors, Phase, Reason, Trigger
 from almanac.conditions import TYPES
-from almanac.observed import Observed, Progress, Refusal, observe
+from almanac.engines import COMPANIONS
+from almanac.observed import ExecutorCounts, Observed, Progress, Refusal, observe
 from almanac.resource import read_job, status_patch
-from almanac.waiting import ASK_EVERY
+from almanac.waiting import ASK_EVERY, PATIENCE
 from world import Crash, World
 
 
@@ -115,6 +117,7 @@ class TestTheTable:
         result = world.status.result
         assert result is not None
         assert (result.entities, result.scores) == (5, {"mase": 0.87})
+        assert message(world) == f"5 entities, written to {result.uri}; older runs could not be deleted"
         assert world.status.progress == "100%"
         assert world.status.run is not None
         assert world.status.run.end_time == goldens.START + timedelta(minutes=5)
@@ -128,7 +131,6 @@ class TestTheTable:
 
     def test_a_driver_that_says_too_big_for_local(self) -> None:
         world = running(engine="auto")
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
         before = world.status.run
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
@@ -146,14 +148,15 @@ class TestTheTable:
 
     def test_too_big_for_local_without_an_engine_that_could_do_better(self) -> None:
         world = running(engine="auto")
+        world.engines = frozenset({Engine.LOCAL})
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
-        assert world.told == (Phase.FAILED, "EngineUnavailable")
-        assert message(world) == "needs 12 GiB of 4 GiB: this operator has no engine spark to go on with"
+        assert world.told == (Phase.FAILED, "TooBigForLocal")
+        assert message(world).startswith("needs 12 GiB of 4 GiB: raise the memory limit of the container almanac")
+        assert message(world).endswith("this operator has no engine spark to go on with")
 
     def test_too_big_for_local_where_local_was_asked_for(self) -> None:
         world = running(engine="local")
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
         world.exit(79)
         world.settle()
         assert world.told == (Phase.FAILED, "TooBigForLocal")
@@ -305,11 +308,11 @@ class TestEdits:
         assert world.status.run.number == 2
 
     def test_an_engine_that_is_not_there(self) -> None:
-        world = submitted(engine="spark")
+        world = submitted(engine="dask")
         assert world.told == (Phase.FAILED, "EngineUnavailable")
-        assert "write auto or local" in message(world)
+        assert "this operator has no engine dask: write auto or local or spark" in message(world)
         assert not world.created
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
+        world.edit(engine="spark")
         world.settle()
         assert world.told == (Phase.PENDING, "Submitted")
         assert world.status.engine is Engine.SPARK
@@ -463,6 +466,25 @@ class TestTroubles:
         world.reconcile()
         assert reasons(world) == ["Submitted", "QuotaExceeded"]
 
+    def test_a_new_driver_is_looked_at_again_even_if_nothing_is_heard_of_it(self) -> None:
+        """No watch tells of a driver whose pods are refused."""
+        world = World()
+        assert world.reconcile() == world.now + PATIENCE
+        world.settle()
+        world.delete_driver("ledger-a2447b")
+        assert world.reconcile() == world.now + PATIENCE
+
+    def test_a_driver_to_which_nothing_happens_is_looked_at_again(self) -> None:
+        """A quota lets no pod of it into the world: the Job never changes, and no watch tells of anything."""
+        world = World(startDeadlineSeconds=60)
+        requeue = world.reconcile()
+        assert requeue is not None
+        assert requeue <= world.now + timedelta(seconds=5)
+        world.edit(suspend=True)
+        world.settle()
+        world.edit(suspend=False)
+        assert world.reconcile() is not None
+
     def test_a_pod_that_pod_security_forbids(self) -> None:
         world = submitted(startDeadlineSeconds=30)
         world.warn(world.driver, "FailedCreate", 'pods "x" is forbidden: violates PodSecurity "restricted:latest": x')
@@ -506,6 +528,54 @@ class TestTroubles:
             pod["status"] = raw.terminated(code, at=world.now)
             world.reconcile()
             assert world.told == (Phase.RUNNING, "Running")
+
+    def test_a_pod_that_never_ran_is_not_said_to_run_once_it_is_over(self) -> None:
+        world = submitted(backoffLimit=0)
+        world.pod(**raw.waiting("PodInitializing"))
+        world.settle()
+        (pod,) = world.pods.values()
+        pod["status"] = {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Submitted")
+
+    def test_an_init_container_that_takes_its_time(self) -> None:
+        world = submitted()
+        world.pod(initContainerStatuses=[raw.container("fetch", running={"startedAt": ""})])
+        world.wait(minutes=1)
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Starting")
+        assert message(world).endswith("is starting: init container fetch runs")
+
+    @pytest.mark.parametrize(
+        ("conditions", "words"),
+        [
+            ([raw.condition("DisruptionTarget", "EvictionByEvictionAPI", "Eviction API: evicting")], "API: evicting"),
+            ([], "somebody has deleted it"),
+        ],
+    )
+    def test_a_pod_that_is_being_stopped(self, conditions: list[raw.Raw], words: str) -> None:
+        world = running()
+        (pod,) = world.pods.values()
+        pod["metadata"]["deletionTimestamp"] = raw.time(world.now)
+        pod["status"]["conditions"] = conditions
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Stopping")
+        assert words in message(world)
+
+    def test_a_retry_that_is_not_let_in(self) -> None:
+        world = running()
+        (pod,) = world.pods.values()
+        pod["status"] = raw.terminated(
+            75, raw.failure("x", Reason.STORAGE_UNAVAILABLE, "s3 does not answer"), at=world.now
+        )
+        assert world.reconcile() == world.now + ASK_EVERY
+        assert world.told == (Phase.PENDING, "Retrying")
+        world.wait(seconds=15)
+        world.warn(world.driver, "FailedCreate", 'pods "x" is forbidden: exceeded quota: compute')
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "QuotaExceeded")
+        assert "s3 does not answer" in message(world)
+        assert "exceeded quota: compute" in message(world)
 
     def test_a_retry(self) -> None:
         world = running(startDeadlineSeconds=60)
@@ -551,7 +621,7 @@ class TestTroubles:
         assert world.decide(seen).look, "the pod may only be late"
         world.settle()
         assert world.told == (Phase.FAILED, "BackoffLimitExceeded")
-        assert message(world) == "too often"
+        assert message(world) == "too often; its pods are gone, and what they have said with them"
 
     def test_a_success_whose_pod_is_gone(self) -> None:
         world = running()
@@ -800,6 +870,199 @@ class TestSchedules:
         assert world.told == (Phase.PENDING, "Submitted")
 
 
+def on_spark(**spec: Any) -> World:
+    """A job on Spark whose driver runs, for a minute now."""
+    world = running(engine="spark", **spec)
+    world.wait(minutes=1)
+    return world
+
+
+def executors(world: World) -> Executors:
+    assert world.status.executors is not None
+    return world.status.executors
+
+
+class TestExecutors:
+    """A driver on Spark runs whether or not its executors do, and waits for them without an end."""
+
+    def test_it_runs_while_nothing_is_known_of_them(self) -> None:
+        world = on_spark()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert world.status.executors is None
+
+    def test_the_driver_says_how_many_there_are(self) -> None:
+        world = on_spark()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=3, failed=1))
+        world.reconcile()
+        said = executors(world)
+        assert (said.wanted, said.running, said.failed, said.ready) == (4, 3, 1, "3/4")
+        world.progress = None
+        world.reconcile()
+        assert executors(world) == said
+
+    def test_none_that_comes_on(self) -> None:
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+        due = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Unschedulable")
+        assert message(world) == "none of its executors is running: 0/1 nodes are available: 1 Insufficient cpu."
+        assert world.events[-1].type == "Warning"
+        assert due == world.now + timedelta(seconds=120)
+
+    def test_none_that_comes_on_past_the_start_deadline(self) -> None:
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.waiting("ImagePullBackOff", "Back-off: ErrImagePull: no such image"))
+        world.reconcile()
+        world.wait(seconds=60)
+        world.executor("exec-2", **raw.waiting("ImagePullBackOff", "Back-off: ErrImagePull: no such image"))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "ImagePullBackOff")
+        world.wait(seconds=60)
+        world.settle()
+        assert world.told == (Phase.FAILED, "ImagePullBackOff")
+        assert "no executor is running after 120 s (spec.startDeadlineSeconds): " in message(world)
+        assert "no such image" in message(world)
+        assert not world.drivers
+        assert not world.companions
+
+    def test_none_that_may_be_created(self) -> None:
+        """A quota is against them: no pod says so, and no event."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.progress = Progress("read", 0, 10, ExecutorCounts(wanted=4, running=0, failed=0))
+        again = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert again is not None
+        world.now = again
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "ExecutorsRefused")
+        world.wait(seconds=120)
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "ExecutorsRefused")
+        assert "a quota may be against it" in message(world)
+
+    def test_executors_that_are_all_lost_are_made_anew(self) -> None:
+        world = on_spark()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=0, failed=4))
+        world.wait(hours=1)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
+    def test_fewer_than_wanted_are_enough(self) -> None:
+        world = on_spark(startDeadlineSeconds=60)
+        world.executor("exec-1", **raw.running())
+        world.executor("exec-2", **raw.unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+        world.wait(minutes=5)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
+    def test_one_that_failed_is_remembered(self) -> None:
+        world = on_spark()
+        world.executor("exec-1", **raw.terminated(137, reason="OOMKilled", at=world.now))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        name = f"{next(iter(world.pods))}-exec-1"
+        assert executors(world).message == (
+            f"{name}: OOMKilled: the executor needed more memory than its limit of 4096Mi: "
+            "raise spec.spark.executors.memory"
+        )
+        world.executors.clear()  # as Spark does
+        world.reconcile()
+        assert executors(world).message.startswith(name)
+        world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
+        world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
+        world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "ClusterUnavailable")
+        assert f"(executor {name}: OOMKilled: " in message(world)
+        assert executors(world).running is None
+
+    def test_one_that_was_asked_to_go_has_not_failed(self) -> None:
+        world = on_spark()
+        world.executor("exec-1", **raw.terminated(143))
+        (gone,) = world.executors.values()
+        gone["metadata"]["deletionTimestamp"] = raw.time(world.now)
+        world.reconcile()
+        assert world.status.executors is None
+
+    def test_those_of_a_driver_that_is_gone_count_no_more(self) -> None:
+        world = on_spark()
+        world.executor("exec-1", **raw.unschedulable("no node"))
+        world.exit(75)
+        world.pod(**raw.running())
+        world.wait(minutes=30)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
+    def test_a_run_that_is_over_has_none(self) -> None:
+        world = on_spark()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=4, failed=0))
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert world.status.executors is None
+        world.wait(hours=2)
+        world.settle()
+        assert not world.companions
+
+
+class TestEscalation:
+    """auto begins in one pod and goes on with Spark where the data do not fit into it."""
+
+    def test_the_second_driver_does_not_hinder_the_first_ones_end(self) -> None:
+        world = running(engine="auto", ttlSecondsAfterFinished=0)
+        local = world.driver["metadata"]["name"]
+        world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
+        world.settle()
+        assert set(world.drivers) == {f"{local}-spark"}
+        assert {name for _, name in world.companions} == {f"{local}-spark"}
+        assert {kind for kind, _ in world.companions} == set(COMPANIONS[Engine.SPARK])
+
+    def test_attempts_are_counted_anew(self) -> None:
+        world = running(engine="auto")
+        world.exit(79)
+        world.settle()
+        world.delete_driver(world.driver["metadata"]["name"])
+        world.settle()
+        assert world.told == (Phase.PENDING, "Recreated")
+        assert world.driver["metadata"]["name"].endswith("-spark")
+        world.delete_driver(world.driver["metadata"]["name"])
+        world.settle()
+        assert world.told == (Phase.FAILED, "DriverLost")
+        assert {kind for kind, _ in world.companions} == {"ConfigMap"}  # of the first driver, until its time is up
+
+    def test_it_happens_once(self) -> None:
+        """A driver on Spark that says so, too, has failed."""
+        world = running(engine="auto")
+        world.exit(79)
+        world.settle()
+        world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs more"))
+        world.settle()
+        assert world.told == (Phase.FAILED, "TooBigForLocal")
+        assert len(world.created) == 2
+
+    def test_an_operator_that_dies_on_the_way_goes_on(self) -> None:
+        for died_after in range(4):
+            world = running(engine="auto")
+            world.exit(79)
+            with suppress(Crash):
+                world.reconcile(crash_after=died_after)
+            world.settle()
+            assert world.told == (Phase.PENDING, "Escalated"), died_after
+            assert [one["metadata"]["labels"][names.ENGINE] for one in world.created] == ["local", "spark"]
+
+    def test_a_spec_that_changes_meanwhile_begins_in_one_pod(self) -> None:
+        world = running(engine="auto")
+        world.exit(79)
+        world.settle()
+        world.edit(horizon=7)
+        world.settle()
+        assert world.status.run is not None
+        assert world.status.run.number == 2
+        assert world.status.engine is Engine.LOCAL
+        assert {kind for kind, _ in world.companions} == {"ConfigMap"}
+
+
 class TestStatus:
     @pytest.mark.parametrize(
         ("world", "hold"),
@@ -808,7 +1071,7 @@ class TestStatus:
             (running(), {"Reconciling"}),
             (submitted(suspend=True), {"Suspended"}),
             (succeeded(), {"Complete", "Ready"}),
-            (submitted(engine="spark"), {"Failed", "Stalled"}),
+            (submitted(engine="dask"), {"Failed", "Stalled"}),
             (submitted(horizon=0), {"Failed", "Stalled"}),
         ],
     )

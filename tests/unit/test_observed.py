@@ -189,7 +189,7 @@ FAILED = raw.failure(RUN, Reason.DATA_ERROR, "spec.source.columns.value: `amount
 @pytest.mark.parametrize(
     ("status", "code", "reason", "words"),
     [
-        (raw.terminated(0, raw.success(RUN), "Completed"), 0, "Completed", "5 entities"),
+        (raw.terminated(0, raw.success(RUN), "Completed"), 0, "Completed", "could not be deleted"),
         (raw.terminated(65, FAILED), 65, "DataError", "`amount` is not a number"),
         (raw.terminated(137, "", "OOMKilled"), 137, "OOMKilled", "limit of 4Gi"),
         (raw.terminated(1, "Traceback\n  ImportError: x"), 1, "Error", "exit code 1: Traceback ImportError: x"),

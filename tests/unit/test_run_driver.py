@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import almanac_jobs
 from almanac.api import Engine, ExitCode, Reason, Report
 from almanac_jobs import __main__ as driver
+from almanac_jobs.progress import Progress
 from ledgers import job, ledger, write_parquet
 
 
@@ -98,6 +100,21 @@ def test_data_that_do_not_fit_are_noticed_while_they_are_read(
     assert (code, report.reason) == (79, Reason.TOO_BIG_FOR_LOCAL)
     assert "the data do not fit into this process" in report.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_by_what(
+    number: signal.Signals, document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, progress: Progress, **__: Any) -> None:
+        os.kill(os.getpid(), number)
+        while True:
+            progress.check()
+
+    monkeypatch.setattr(driver.run, "run", stopped)
+    code, report = drive(document, tmp_path)
+    assert (code, report.exit_code, report.reason) == (128 + number, 128 + number, Reason.INTERRUPTED)
+    assert report.exit_code.worth_a_retry
 
 
 def test_as_a_process_without_a_termination_log(document: dict[str, Any], tmp_path: Path) -> None:

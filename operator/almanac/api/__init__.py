@@ -45,7 +45,7 @@ from almanac.api.forecast import (
     Source,
 )
 from almanac.api.report import Report, Result
-from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger
+from almanac.api.status import Condition, ConditionStatus, Executors, JobStatus, PastRun, Phase, Run, Trigger
 
 KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob, "AnomalyJob": AnomalyJob}
 """The kinds of job by name."""
@@ -69,6 +69,7 @@ __all__ = [
     "Detector",
     "Engine",
     "Evaluation",
+    "Executors",
     "ExitCode",
     "Explain",
     "Family",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import posixpath
 import re
 import zoneinfo
+from datetime import UTC, datetime
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs", "file")
@@ -19,7 +21,45 @@ ABOVE_ZERO = r"^[0.]*[1-9]"
 FREQUENCY = r"^(auto|([1-9][0-9]{0,5})?(s|min|h|H|D|M|Q|Y|W(-(MON|TUE|WED|THU|FRI|SAT|SUN))?))$"
 FREQUENCY_HELP = "must be s, min, H, D, W, W-SUN (weeks from Sunday on), M, Q, Y, a multiple such as 15min, or auto"
 QUANTITY_HELP = "must be an amount such as 512Mi, 4Gi or 1.5Gi, above zero"
-CRON = r"^(@[a-z]+|[^ ]+( +[^ ]+){4})?$"
+URI_WITHOUT_SLASHES = r"^(s3a?|s3n|gs|file|https?):"
+UNPADDED = r"^\S([\s\S]*\S)?$"
+ENDPOINT = r"^(?i:https?)://([^\s/@?#:\[\]]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^\s?#@]*)?$"
+ENDPOINT_HELP = "must be a URL such as https://minio.example.com:9000"
+TIME_ZONE = r"^[A-Za-z0-9_+/-]+$"
+TIME_ZONE_HELP = "must be a time zone such as UTC or Europe/Berlin"
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+OBJECT_NAME_HELP = "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
+
+SPARK_SIZES = {
+    r"driver\.(cores|memory|memoryOverhead|memoryOverheadFactor)": "spec.spark.driver",
+    r"executor\.(instances|cores|memory|memoryOverhead|memoryOverheadFactor)": "spec.spark.executors",
+    r"dynamicAllocation\.(enabled|minExecutors|maxExecutors|initialExecutors)": "spec.spark.executors",
+}
+"""Settings of Spark's, after `spark.`, that a field of the job has, and which."""
+SPARK_OURS = (
+    r"^spark\.("
+    + "|".join(
+        (
+            *SPARK_SIZES,
+            *(r"master", r"submit\..*", r"remote", r"connect\..*", r"app\.id", r"authenticate(\..*)?"),
+            *(r"driver\.(host|bindAddress|port|blockManager\.port)", r"blockManager\.port", r"ui\.(enabled|port)"),
+        )
+    )
+    + r")$"
+)
+"""What the operator sets itself."""
+SPARK_PODS = r"^spark\.kubernetes\."
+SPARK_TUNING = (
+    r"^spark\.kubernetes\.("
+    r"allocation\.(batch\.(size|delay)|maxPendingPods|maxPendingPodsPerRp|maximum)"
+    r"|dynamicAllocation\.deleteGracePeriod|local\.dirs\.tmpfs"
+    r"|(driver|executor)\.(request|limit)\.cores"
+    r"|executor\.(deleteOnTermination|terminationGracePeriodSeconds|apiPollingInterval"
+    r"|eventProcessingInterval|missingPodDetectDelta|minTasksPerExecutorBeforeRolling|roll(Interval|Policy)"
+    r"|resize(Factor|Interval|Threshold))"
+    r")$"
+)
+"""Of what Spark has to say about pods, what is left to the job: the rest would lead around the rules for its pods."""
 
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -32,6 +72,23 @@ _CRON_FIELDS = (
     ("day of week", 0, 7, _DAYS),
 )
 
+_BLANKS = r"\s+"
+
+
+def _cron_pattern() -> str:
+    """Five fields, or a macro. That a range goes upwards is more than a pattern can say."""
+    numbers = ("0*[1-5]?[0-9]", "0*(1?[0-9]|2[0-3])", "0*([1-9]|[12][0-9]|3[01])", "0*([1-9]|1[0-2])", "0*[0-7]")
+    fields = []
+    for number, (*_, words) in zip(numbers, _CRON_FIELDS, strict=True):
+        one = "|".join((number, *((f"(?i:{'|'.join(words)})",) if words else ())))
+        part = rf"(\*|\?|({one})(-({one}))?)(/0*[1-9][0-9]?)?"
+        fields.append(f"{part}(,{part})*")
+    macros = "|".join(one.removeprefix("@") for one in _MACROS)
+    return rf"^\s*(@({macros})|{_BLANKS.join(fields)})?\s*$"
+
+
+CRON = _cron_pattern()
+
 
 def uri(value: str) -> str:
     """`s3://bucket/key`, `gs://bucket/key`, `file:///path` or a bare path."""
@@ -39,7 +96,7 @@ def uri(value: str) -> str:
         raise ValueError("must be a location without blanks around it, e.g. s3://bucket/folder")
     scheme, separator, rest = value.partition("://")
     if not separator:
-        if re.match(r"^(s3a?|s3n|gs|file|https?):", value):
+        if re.match(URI_WITHOUT_SLASHES, value):
             raise ValueError(f"must have two slashes after the colon: {value.split(':')[0]}://...")
         return value
     if scheme in ("s3a", "s3n"):
@@ -77,15 +134,20 @@ def is_inside(inner: str, outer: str) -> bool:
 
 
 def endpoint(value: str) -> str:
-    """Empty, or an http or https URL without a path's query."""
-    if not value:
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as https://minio.example.com:9000")
-    if parts.username or parts.password:
+    """Empty, or an http or https URL without credentials, query and fragment."""
+    if value and "@" in value:
         raise ValueError("must not hold credentials: put them into the Secret that storage.secretName names")
+    if value and not (re.fullmatch(ENDPOINT, value) and _has_host_and_port(value)):
+        raise ValueError(ENDPOINT_HELP)
     return value
+
+
+def _has_host_and_port(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an address that is none, or a port above 65535
+        return False
 
 
 def quantity(value: str) -> str:
@@ -95,13 +157,46 @@ def quantity(value: str) -> str:
     return value
 
 
+def amount(value: str) -> int:
+    """A quantity as a whole number, e.g. of bytes: 1.5Gi is 1610612736."""
+    match = re.fullmatch(r"([0-9.]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", value)
+    if match is None:
+        raise ValueError(QUANTITY_HELP)
+    number, unit = Decimal(match[1]), match[2] or ""
+    if unit in _UNITS:
+        return int(number * _UNITS[unit])
+    return int(number.scaleb(int(unit[1:])))
+
+
+_UNITS = {
+    **{f"{letter}i": Decimal(1024**power) for power, letter in enumerate("KMGTPE", 1)},
+    **{letter: Decimal(1000**power) for power, letter in enumerate("kMGTPE", 1)},
+    "": Decimal(1),
+    "m": Decimal("1e-3"),
+    "u": Decimal("1e-6"),
+    "n": Decimal("1e-9"),
+}
+
+
+def spark_setting(name: str) -> str:
+    """The name of a setting of Spark's that a job may make."""
+    if not name.startswith("spark."):
+        raise ValueError("must start with `spark.`")
+    if re.fullmatch(SPARK_OURS, name):
+        field = next((field for part, field in SPARK_SIZES.items() if re.fullmatch(rf"spark\.{part}", name)), None)
+        raise ValueError(f"cannot be set: write {field}" if field else "cannot be set: the operator does")
+    if re.match(SPARK_PODS, name) and not re.fullmatch(SPARK_TUNING, name):
+        raise ValueError("cannot be set: pods follow from spec.podTemplate, spec.image and spec.serviceAccountName")
+    return name
+
+
 def time_zone(value: str) -> str:
     """A name of the IANA time zone database; empty means that none is set."""
     if value:
         try:
             zoneinfo.ZoneInfo(value)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of the database, "Europe"
-            raise ValueError("must be a time zone such as UTC or Europe/Berlin") from None
+            raise ValueError(TIME_ZONE_HELP) from None
     return value
 
 
@@ -147,13 +242,17 @@ def _cron_number(text: str, name: str, low: int, high: int, names: tuple[str, ..
     return int(text)
 
 
+def moment(value: datetime) -> datetime:
+    """A time that can be reckoned with, in UTC unless it says otherwise: not at the very ends of the calendar."""
+    if not 1900 < value.year < 9000:
+        raise ValueError("must be a time between the years 1900 and 9000")
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 def object_name(value: str) -> str:
     """A name that Kubernetes takes for an object (a DNS subdomain)."""
-    label = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-    if len(value) > 253 or not re.fullmatch(rf"{label}(\.{label})*", value):
-        raise ValueError(
-            "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
-        )
+    if len(value) > 253 or not re.fullmatch(OBJECT_NAME, value):
+        raise ValueError(OBJECT_NAME_HELP)
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,7 +18,6 @@ VERSION = "v1alpha1"
 API_VERSION: Literal["almanac.dev/v1alpha1"] = "almanac.dev/v1alpha1"
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
-ObjectName = Annotated[str, Field(max_length=253), AfterValidator(checks.optional_object_name)]
 
 
 def cel(condition: str, message: str) -> dict[str, Any]:
@@ -30,13 +30,25 @@ def pattern(expression: str) -> str:
     return f"self.matches(r'{expression}')"
 
 
+def unless_empty(condition: str) -> str:
+    """The condition in CEL that a string is empty, or meets a condition."""
+    return f"self == '' || {condition}"
+
+
+ObjectName = Annotated[
+    str,
+    Field(max_length=253, json_schema_extra=cel(unless_empty(pattern(checks.OBJECT_NAME)), checks.OBJECT_NAME_HELP)),
+    AfterValidator(checks.optional_object_name),
+]
 Uri = Annotated[
     str,
     Field(
         min_length=1,
         max_length=2048,
         json_schema_extra=cel(
-            f"{pattern(checks.URI)} || !self.contains('://')", "must start with s3://, gs:// or file:///, or be a path"
+            f"{pattern(checks.UNPADDED)} && ({pattern(checks.URI)} || "
+            f"!self.contains('://') && !{pattern(checks.URI_WITHOUT_SLASHES)})",
+            "must start with s3://, gs:// or file:///, or be a path, without blanks around it",
         ),
     ),
     AfterValidator(checks.uri),
@@ -62,10 +74,35 @@ Cron = Annotated[
     ),
     AfterValidator(checks.cron),
 ]
-TimeZone = Annotated[str, Field(max_length=64), AfterValidator(checks.time_zone)]
+TimeZone = Annotated[
+    str,
+    Field(
+        max_length=64,
+        json_schema_extra=cel(  # one that there is not is an error, which refuses the value with this message, too
+            unless_empty(f"{pattern(checks.TIME_ZONE)} && timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0"),
+            checks.TIME_ZONE_HELP,
+        ),
+    ),
+    AfterValidator(checks.time_zone),
+]
+Endpoint = Annotated[
+    str,
+    Field(max_length=2048, json_schema_extra=cel(unless_empty(pattern(checks.ENDPOINT)), checks.ENDPOINT_HELP)),
+    AfterValidator(checks.endpoint),
+]
+LARGEST = 999_999_999_999_999
+"""A whole number that every reader of JSON takes for the same."""
+SparkSetting = Annotated[str, AfterValidator(checks.spark_setting)]
 Count = Annotated[StrictInt, Field(ge=0)]
-Positive = Annotated[StrictInt, Field(ge=1)]
+Time = Annotated[datetime, AfterValidator(checks.moment)]
+Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Seconds = Annotated[StrictInt, Field(ge=1, le=31_536_000)]
+
+
+LEAST_HEAP = 512 << 20
+"""Bytes of the smallest heap that Spark starts with, and some to work in."""
+LEAST_MEMORY = 768 << 20
+"""Bytes of the smallest pod of a Spark cluster."""
 
 
 class Engine(StrEnum):
@@ -109,7 +146,7 @@ class Metadata(Model):
 class Storage(Model):
     """How object storage is reached. Unset: workload identity in a cluster, a profile elsewhere."""
 
-    endpoint: Annotated[str, Field(max_length=2048), AfterValidator(checks.endpoint)] = ""
+    endpoint: Endpoint = ""
     """URL of an S3-compatible store, e.g. https://minio.storage:9000. Empty: the cloud's own."""
     region: Annotated[str, Field(max_length=64)] = ""
     """Region of the buckets. Empty: what the environment says (AWS_REGION), else us-east-1."""
@@ -131,14 +168,57 @@ class Output(Model):
 
 
 class SparkExecutors(Model):
-    """Executors of a Spark cluster."""
+    """Executors of a Spark cluster. Their number is fixed, or follows the work between two bounds."""
 
-    instances: Annotated[StrictInt, Field(ge=1, le=1000)] = 4
-    """Number of executor pods."""
+    instances: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Number of executor pods. Unset: 4, or what minimum and maximum say."""
+    minimum: Annotated[StrictInt, Field(ge=0, le=1000)] | None = None
+    """Fewest executor pods, and how many there are to begin with. Needs maximum. Unset: 1."""
+    maximum: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Most executor pods: as many as the work has use for, and idle ones go. Unset: instances, all the time."""
     cores: Annotated[StrictInt, Field(ge=1, le=256)] = 2
-    """CPU cores of each executor."""
+    """CPU cores of each executor, and how many tasks it runs at once."""
     memory: Quantity = "4Gi"
     """Memory of each executor pod, all overheads included."""
+    memory_overhead: Quantity | None = None
+    """The part of memory that is not the heap of Spark's JVM: models are fitted in it. Unset: three fifths, where that
+    leaves 512Mi to the heap."""
+
+    @rule(
+        "instances",
+        "maximum",
+        message="cannot be set together with maximum: a number is fixed, or has bounds",
+        cel="!has(self.instances) || !has(self.maximum)",
+    )
+    def _number_is_fixed_or_bounded(self) -> bool:
+        return self.instances is None or self.maximum is None
+
+    @rule(
+        "minimum",
+        "maximum",
+        message="needs a maximum that is not below it",
+        cel="!has(self.minimum) || (has(self.maximum) && self.minimum <= self.maximum)",
+    )
+    def _bounds_are_in_order(self) -> bool:
+        return self.minimum is None or (self.maximum is not None and self.minimum <= self.maximum)
+
+    @rule("memory", message="must be 768Mi at least: 512Mi are the JVM's")
+    def _memory_is_enough(self) -> bool:
+        return checks.amount(self.memory) >= LEAST_MEMORY
+
+    @rule("memory_overhead", "memory", message="must leave 512Mi of memory to the heap of the JVM")
+    def _overhead_leaves_a_heap(self) -> bool:
+        if self.memory_overhead is None or checks.amount(self.memory) < LEAST_MEMORY:
+            return True
+        return checks.amount(self.memory) - checks.amount(self.memory_overhead) >= LEAST_HEAP
+
+    @property
+    def heap(self) -> int:
+        """Bytes of an executor's heap."""
+        memory = checks.amount(self.memory)
+        if self.memory_overhead is not None:
+            return memory - checks.amount(self.memory_overhead)
+        return max(LEAST_HEAP, memory * 2 // 5)
 
 
 class SparkDriver(Model):
@@ -147,7 +227,16 @@ class SparkDriver(Model):
     cores: Annotated[StrictInt, Field(ge=1, le=256)] = 1
     """CPU cores of the driver."""
     memory: Quantity = "2Gi"
-    """Memory of the driver pod, all overheads included."""
+    """Memory of the driver pod, all overheads included. Half of it is the heap of Spark's JVM, 512Mi at least."""
+
+    @rule("memory", message="must be 768Mi at least: 512Mi are the JVM's")
+    def _memory_is_enough(self) -> bool:
+        return checks.amount(self.memory) >= LEAST_MEMORY
+
+    @property
+    def heap(self) -> int:
+        """Bytes of the driver's heap."""
+        return max(LEAST_HEAP, checks.amount(self.memory) // 2)
 
 
 class Spark(Model):
@@ -157,16 +246,21 @@ class Spark(Model):
     """Executors: how many, how big."""
     driver: SparkDriver = SparkDriver()
     """Driver: how big."""
-    conf: Annotated[dict[str, str], Field(max_length=256)] = {}
-    """Further Spark settings by their own names (spark....). Values are strings."""
-
-    @rule(
-        "conf",
-        message="must hold names that start with `spark.`",
-        cel="!has(self.conf) || self.conf.all(name, name.startsWith('spark.'))",
-    )
-    def _settings_are_sparks(self) -> bool:
-        return all(name.startswith("spark.") for name in self.conf)
+    conf: Annotated[
+        dict[SparkSetting, Annotated[str, Field(max_length=4096)]],
+        Field(
+            max_length=256,
+            json_schema_extra=cel(
+                "self.all(name, name.startsWith('spark.') "
+                f"&& !name.matches(r'{checks.SPARK_OURS}') "
+                f"&& (!name.matches(r'{checks.SPARK_PODS}') || name.matches(r'{checks.SPARK_TUNING}')))",
+                "must hold names that start with `spark.`, and none of those that the operator sets itself, such as "
+                "spark.master, spark.executor.memory or spark.kubernetes.namespace: docs/spark.md has the list",
+            ),
+        ),
+    ] = {}
+    """Further Spark settings by their own names (spark....). Values are strings. What the operator sets itself cannot
+    be set here: where the cluster is, what its pods are, and what spec.spark and spec.podTemplate say."""
 
 
 class PodTemplate(Model):
@@ -227,7 +321,7 @@ class JobSpec(Model):
     and the new one starts."""
     starting_deadline_seconds: Seconds | None = None
     """A scheduled run that could not start this long after its time is skipped. Unset: it starts late."""
-    restart_nonce: Annotated[StrictInt, Field(ge=0)] = 0
+    restart_nonce: Annotated[StrictInt, Field(ge=0, le=LARGEST)] = 0
     """Change it, to any other number, to run again."""
     pod_template: PodTemplate = PodTemplate()
     """What every pod of a run gets besides Almanac's own settings, as in a PodTemplateSpec."""

@@ -27,16 +27,19 @@ class ExitCode(IntEnum):
     TOO_BIG_FOR_LOCAL = 79
     """The data do not fit into this process: `engine: auto` goes on with a cluster."""
     INTERRUPTED = 130
+    """Somebody has stopped the run with Ctrl-C (SIGINT)."""
+    TERMINATED = 143
+    """The cluster, or the machine, has stopped the run (SIGTERM)."""
 
     @property
     def worth_a_retry(self) -> bool:
         """Whether the same run may do better another time."""
-        return self in (ExitCode.FAILED, ExitCode.UNAVAILABLE)
+        return self in (ExitCode.FAILED, ExitCode.UNAVAILABLE, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
     @property
     def final(self) -> bool:
         """Whether the run is over with it: it is done, or would end the same another time."""
-        return not self.worth_a_retry and self is not ExitCode.INTERRUPTED
+        return not self.worth_a_retry
 
 
 class Reason(StrEnum):
@@ -147,6 +150,8 @@ def problems(error: ValidationError) -> tuple[Problem, ...]:
 
 def _problem(one: dict[str, Any]) -> Problem:
     kind, location, value = one["type"], one["loc"], one["input"]
+    at_key = bool(location) and location[-1] == "[key]"
+    location, value = (location[:-1], None) if at_key else (location, value)
     if kind == "missing":
         missing, parent = location[-1], location[:-1]
         name = f"item {missing + 1}" if isinstance(missing, int) else f"`{missing}`"
@@ -157,7 +162,7 @@ def _problem(one: dict[str, Any]) -> Problem:
     message = (
         message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Input should", "must")
     )
-    return Problem(location, message, None if isinstance(value, dict) else value)
+    return Problem(location, message, None if isinstance(value, dict) else value, at_key)
 
 
 _WORDS = {
@@ -166,6 +171,7 @@ _WORDS = {
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "string_type": "must be a string",
+    "string_unicode": "must be Unicode text: it holds half of a surrogate pair",
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping of names to values",

@@ -146,6 +146,8 @@ def _all_errors(model: type[Model], data: Mapping[str, Any], error: ValidationEr
     found = [(_touched(model, one["loc"]), dict(one)) for one in error.errors(include_url=False)]
     misspelt = {path for path, one in found if one["type"] == "extra_forbidden"}
     told = [_detail(model, one) for path, one in found if not (one["type"] == "missing" and path in misspelt)]
+    if any(one["type"] == "string_unicode" and not path for path, one in found):  # a name that no field can have
+        return told
     wrong = frozenset(path for path, _ in found if path)
     return told + _broken_rules(_partial(model, data, wrong), wrong)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from almanac.api.common import Count, Engine
+from almanac.api.common import Count, Engine, Time
 from almanac.api.errors import ExitCode, JobError, Reason
 from almanac.api.model import Model
 
@@ -37,14 +35,14 @@ class Report(Model):
     reason: Reason
     """Why the run ended as it did."""
     exit_code: ExitCode
-    """Exit code of the process; it follows from the reason."""
+    """Exit code of the process; it follows from the reason, and of an interrupted run from what has stopped it."""
     message: str = ""
     """One sentence for a person."""
     engine: Engine
     """The engine that computed it; never auto."""
-    start_time: datetime | None = None
+    start_time: Time | None = None
     """When the run began."""
-    end_time: datetime | None = None
+    end_time: Time | None = None
     """When the run ended."""
     result: Result | None = None
     """What was written; absent where the run is not complete."""

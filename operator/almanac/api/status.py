@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from almanac.api.common import Count, Engine
+from almanac.api.common import Count, Engine, Time
 from almanac.api.model import Model
 from almanac.api.report import Result
 
@@ -52,7 +51,7 @@ class Condition(Model):
     """Why, in one CamelCase word."""
     message: str = ""
     """Why, in a sentence for a person."""
-    last_transition_time: datetime | None = None
+    last_transition_time: Time | None = None
     """When the status of this condition changed last."""
     observed_generation: Count | None = None
     """Generation of the job that this condition speaks of."""
@@ -75,9 +74,9 @@ class Run(Model):
     """How often its driver was started."""
     driver: str = ""
     """Name of its driver, a batch/v1 Job."""
-    start_time: datetime | None = None
+    start_time: Time | None = None
     """When it began."""
-    end_time: datetime | None = None
+    end_time: Time | None = None
     """When it ended."""
 
 
@@ -90,6 +89,21 @@ class PastRun(Run):
     """Why, in one CamelCase word."""
     uri: str = ""
     """Folder of its results, if it has any."""
+
+
+class Executors(Model):
+    """The executors of a run on Spark."""
+
+    ready: str = ""
+    """How many run, of how many that there are to be: 3/4."""
+    wanted: Count | None = None
+    """How many there are to be, at the moment."""
+    running: Count | None = None
+    """How many run."""
+    failed: Count | None = None
+    """How many have failed so far, and were replaced."""
+    message: str = ""
+    """How the last one ended that has failed."""
 
 
 class JobStatus(Model):
@@ -109,13 +123,15 @@ class JobStatus(Model):
     """Units of the stage that are done."""
     total: Count | None = None
     """Units of the stage."""
+    executors: Executors | None = None
+    """The executors of a run on Spark, while it lasts; of one that failed, how they were."""
     run: Run | None = None
     """The present run, or the last one."""
     result: Result | None = None
     """What the last complete run has written."""
     history: tuple[PastRun, ...] = ()
     """The last few finished runs, newest first."""
-    next_schedule_time: datetime | None = None
+    next_schedule_time: Time | None = None
     """When the schedule starts a run next."""
     conditions: Annotated[
         tuple[Condition, ...],

@@ -8,7 +8,8 @@ import socket
 
 import click
 
-from almanac import kubeconfig, process, settings
+from almanac import kubeconfig, settings
+from almanac.api import JobError, Reason
 from almanac.api.errors import ExitCode
 
 
@@ -21,6 +22,11 @@ def operator(namespaces: tuple[str, ...]) -> None:
 
     Settings are environment variables, ALMANAC_IMAGE and others: docs/operator.md lists them.
     """
+    try:
+        from almanac import process
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: pip install 'almanac[operator]' brings what the operator needs"
+        raise JobError(Reason.NOT_INSTALLED, message) from error
     try:
         given = settings.from_environment(os.environ)
         access = kubeconfig.find(os.environ)

@@ -269,31 +269,73 @@ class AsyncClient:
             ClientError: its pod has not started, with the reason (only without `follow`).
         """
         record = await self.status(name, namespace=namespace)
-        seen: set[str] = set()
+        if follow:
+            async with aclosing(self._followed(record, run, tail)) as lines:
+                async for line in lines:
+                    yield line
+            return
+        found = await self._pods(record, run or pods.run_of(record))
+        started = [pod for pod in found if pod.started]
+        if not started:
+            raise pods.no_logs(record, run, found)
+        query = {"follow": "false"} | ({} if tail is None else {"tailLines": str(tail)})
+        async with aclosing(self._log(record.namespace, started[-1].name, query)) as lines:
+            async for line in lines:
+                yield line
+
+    async def _followed(self, record: JobRecord, run: str | None, tail: int | None) -> AsyncGenerator[str, None]:
+        """The lines of every attempt of a run to its end. A stream that breaks is taken up where it was."""
+        name, loop = f"{record.kind}/{record.name}", asyncio.get_running_loop()
+        places: dict[str, pods.Bookmark] = {}
+        heard = loop.time()
         while True:
-            found = await self._pods(record, run or pods.run_of(record))
-            fresh = [pod for pod in found if pod.uid not in seen and pod.started]
-            if not follow and not fresh:
-                raise pods.no_logs(record, run, found)
-            for pod in fresh if follow else fresh[-1:]:
-                seen.add(pod.uid)
-                try:
-                    async for line in self._log(record.namespace, pod.name, follow, tail):
-                        yield line
-                except NotFoundError:  # deleted since: another attempt may follow
-                    if not follow:
-                        raise
-            if not follow or (not fresh and (record.finished or run not in (None, pods.run_of(record)))):
-                break
-            await asyncio.sleep(0 if fresh else RETRY_SECONDS)
-            record = await self.status(name, namespace=record.namespace)
-        if not seen:
+            try:
+                found = await self._pods(record, run or pods.run_of(record))
+                for pod in found:
+                    place = places.get(pod.uid) or pods.Bookmark()
+                    if not pod.started or place.done:
+                        continue
+                    places[pod.uid] = place
+                    async with aclosing(self._rest(record.namespace, pod, place, tail)) as lines:
+                        async for line in lines:
+                            heard = loop.time()
+                            yield line
+                    place.done = place.done or record.finished
+                unread = any(pod.started and not places[pod.uid].done for pod in found)
+                if not unread and (record.finished or run not in (None, pods.run_of(record))):
+                    break
+                await asyncio.sleep(RETRY_SECONDS)
+                record = await self.status(name, namespace=record.namespace)
+                heard = loop.time()
+            except UnreachableError:
+                if loop.time() - heard > OUTAGE_SECONDS:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+        if not places:
             raise pods.no_logs(record, run, ())
 
-    async def _log(self, namespace: str, pod: str, follow: bool, tail: int | None) -> AsyncGenerator[str, None]:
-        query = {"container": pods.CONTAINER, "follow": "true" if follow else "false"}
-        query |= {} if tail is None else {"tailLines": str(tail)}
-        async with aclosing(self._open.lines(PODS.path(namespace, pod, "log"), query)) as lines:
+    async def _rest(
+        self, namespace: str, pod: pods.DriverPod, place: pods.Bookmark, tail: int | None
+    ) -> AsyncGenerator[str, None]:
+        """What a pod has written since it was read last, and what it writes until its end or that of the stream."""
+        query = {"follow": "true", "timestamps": "true"}
+        if place.since:
+            query["sinceTime"] = place.since
+        elif tail is not None:
+            query["tailLines"] = str(tail)
+        place.begin()
+        try:
+            async with aclosing(self._log(namespace, pod.name, query)) as lines:
+                async for line in lines:
+                    if (text := place.take(line)) is not None:
+                        yield text
+            place.done = pod.ended  # else the stream has ended, and the container perhaps not
+        except NotFoundError:  # deleted since: another attempt may follow
+            place.done = True
+
+    async def _log(self, namespace: str, pod: str, query: Mapping[str, str]) -> AsyncGenerator[str, None]:
+        asked = {"container": pods.CONTAINER, **query}
+        async with aclosing(self._open.lines(PODS.path(namespace, pod, "log"), asked)) as lines:
             async for line in lines:
                 yield line.decode(errors="replace")
 

@@ -56,8 +56,6 @@ def find(path: str | os.PathLike[str] | None, context: str | None) -> Access:
         return kubeconfig.find(environment, context)
     except kubeconfig.AccessError as error:
         raise ConfigError(str(error)) from error
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"the kubeconfig cannot be used: {error}") from error
 
 
 class Connection:

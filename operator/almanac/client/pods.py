@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ class DriverPod:
     created: str
     started: bool
     """Its container runs or has run: it may have written something."""
+    ended: bool
+    """Its container has run, and writes no more."""
     waits: str
     """What keeps its container from starting."""
 
@@ -38,8 +41,54 @@ class DriverPod:
             uid=metadata["uid"],
             created=metadata.get("creationTimestamp", ""),
             started="running" in state or "terminated" in state,
+            ended="terminated" in state,
             waits=": ".join(text for text in (waiting.get("reason"), waiting.get("message")) if text),
         )
+
+
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ")
+
+
+@dataclass(slots=True)
+class Bookmark:
+    """Up to where the log of a pod has been read, so that a stream that broke goes on where it was.
+
+    The server is asked for lines from a second on; those of it that were read before are left out here.
+    """
+
+    since: str = ""
+    """The second of the last line, as the server takes it; empty where nothing has been read."""
+    done: bool = False
+    """There is no more to come."""
+    _last: tuple[str, str] = ("", "")
+    _count: int = 0
+    """Lines that were read of the last moment: several may be of one."""
+    _again: int = 0
+    """Lines of that moment that have come once more."""
+
+    def begin(self) -> None:
+        """The log is asked for anew."""
+        self._again = 0
+
+    def take(self, line: str) -> str | None:
+        """A line without the time that stands before it; None where it has been read already.
+
+        A line without a time is the kubelet's: that a container which was read to its end is gone is no news.
+        """
+        stamp = _STAMP.match(line)
+        if stamp is None:
+            return None if self.since else line
+        at, text = (stamp[1], (stamp[2] or "").ljust(9, "0")), line[stamp.end() :]
+        if at < self._last:
+            return None
+        if at > self._last:
+            self.since, self._last, self._count, self._again = f"{at[0]}Z", at, 1, 1
+            return text
+        self._again += 1
+        if self._again <= self._count:
+            return None
+        self._count += 1
+        return text
 
 
 def run_of(record: JobRecord) -> str:

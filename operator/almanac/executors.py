@@ -1,0 +1,31 @@
+"""Executors of a run on Spark as its status has them: what the driver counts, and how the last one failed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from almanac.api import Executors
+from almanac.observed import Executor, ExecutorCounts
+
+
+def status(before: Executors | None, counts: ExecutorCounts | None, seen: Iterable[Executor]) -> Executors | None:
+    """The executors of a run that goes on. What is not known now stays as it was; None: nothing was ever known."""
+    ended = [one for one in seen if one.exit is not None and one.exit.code != 0]
+    last = max(ended, key=lambda one: (one.exit and one.exit.time) or one.created, default=None)
+    changes: dict[str, object] = {}
+    if counts is not None:
+        changes = {"wanted": counts.wanted, "running": counts.running, "failed": counts.failed}
+        changes["ready"] = f"{counts.running}/{counts.wanted}"
+    if last is not None and last.exit is not None:
+        changes["message"] = f"{last.name}: {last.exit.reason}: {last.exit.message}"
+    return (before or Executors()).model_copy(update=changes) if changes else before
+
+
+def over(before: Executors | None) -> Executors | None:
+    """The executors of a run that has failed: none of them runs any more."""
+    return None if before is None else before.model_copy(update={"ready": "", "wanted": None, "running": None})
+
+
+def told(message: str, before: Executors | None) -> str:
+    """How a driver ended, and how the last of its executors did that failed, if one has."""
+    return message if before is None or not before.message else f"{message} (executor {before.message})"

@@ -1,0 +1,189 @@
+"""The operator among others, as a program, and with few rights: before a Kubernetes API, embedded and real."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from almanac import leader
+from almanac.api import Phase
+from almanac.leader import Timing
+from kube.cluster import Cluster
+from kube.real import free_port
+from operators import Ledger, Operator
+
+NAMESPACED = Path(__file__).parents[2] / "deploy" / "namespaced.yaml"
+CLUSTER = Path(__file__).parents[2] / "deploy" / "cluster.yaml"
+LEASE = "almanac-operator"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Lease that is not renewed is free after a second or two."""
+    monkeypatch.setattr(leader, "Timing", functools.partial(Timing, duration=2, deadline=1.0, interval=0.1))
+
+
+def leads(operator: Operator) -> bool:
+    return operator.metrics["almanac_leader"] == 1
+
+
+class TestSeveral:
+    """One acts, the others wait: see docs/operator.md."""
+
+    def test_a_standby_begins_when_the_leader_is_asked_to_stop(
+        self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger
+    ) -> None:
+        with Operator(cluster, lease=LEASE, identity="a") as first:
+            cluster.wait(lambda: leads(first), "the first operator to lead")
+            with Operator(cluster, lease=LEASE, identity="b") as second:
+                cluster.wait(lambda: second.ready, "the second operator to know what is there")
+                ledger.submit()
+                pod = ledger.pod()
+                assert not leads(second)
+                first.stop()
+                cluster.kubelet.run(pod)
+                ledger.until(Phase.RUNNING, "Running")
+                assert leads(second)
+        lease = cluster.client.get("leases", LEASE)["spec"]
+        assert (lease.get("holderIdentity") or "", lease["leaseTransitions"]) == ("", 2)
+        ledger.until_events("Submitted", "Running")
+
+    def test_a_leader_that_died(self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger) -> None:
+        """Its Lease is renewed no more: nobody waits for it."""
+        dead = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2020-01-01T00:00:00.000000Z"}
+        cluster.client.create("leases", {"metadata": {"name": LEASE}, "spec": dead})
+        ledger.submit()
+        with Operator(cluster, lease=LEASE, identity="b"):
+            ledger.run()
+            assert cluster.client.get("leases", LEASE)["spec"]["holderIdentity"] == "b"
+
+    def test_a_leader_that_cannot_renew_its_lease_does_nothing(
+        self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger
+    ) -> None:
+        with Operator(cluster, lease=LEASE, identity="a") as operator:
+            cluster.wait(lambda: leads(operator), "the operator to lead")
+            fault = cluster.server.fault(method="PUT", path="/leases/", status=500, times=float("inf"))
+            cluster.wait(lambda: not leads(operator), "the operator to step down")
+            ledger.submit()
+            fault.times = 0
+            cluster.wait(lambda: leads(operator), "the operator to lead again")
+            ledger.run()
+            requests = [one.path for one in cluster.server.requests if one.method in ("PUT", "POST", "PATCH")]
+            last = max(number for number, path in enumerate(requests) if "/leases" not in path)
+            assert last > min(number for number, path in enumerate(requests) if path.endswith("/status"))
+
+    def test_two_that_act_at_once_do_no_harm(self, cluster: Cluster, hasty: None, ledger: Ledger) -> None:
+        cluster.needs_controllers()
+        with Operator(cluster), Operator(cluster):
+            ledger.submit()
+            ledger.run()
+            ledger.edit(suspend=True)
+            ledger.until(Phase.SUSPENDED, "Suspended")
+            cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
+            ledger.edit(suspend=False)
+            ledger.until(Phase.PENDING, "Resumed")
+            ledger.run()
+            ledger.succeed()
+            ledger.until(Phase.SUCCEEDED, "Completed")
+        status = ledger.status
+        assert (status["run"]["number"], status["run"]["attempts"]) == (1, 1)
+        assert ledger.numbers == ["1"]
+        ledger.until_events("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
+
+
+class TestProgram:
+    """`almanac operator`."""
+
+    @contextmanager
+    def started(self, cluster: Cluster, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+        environment = os.environ | {
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "ALMANAC_NAMESPACE": cluster.namespace,
+            "ALMANAC_METRICS_PORT": str(free_port()),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **settings,
+        }
+        command = [sys.executable, "-c", "from almanac.cli import main; main()", "operator", "-n", cluster.namespace]
+        log = cluster.folder / "operator.log"
+        with log.open("ab") as to, subprocess.Popen(command, env=environment, stderr=to) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def test_it_is_asked_to_stop(self, cluster: Cluster, ledger: Ledger) -> None:
+        ledger.submit()
+        with self.started(cluster) as process:
+            ledger.run()
+            process.terminate()
+            assert process.wait(30) == 0
+        assert not cluster.client.get("leases", LEASE)["spec"].get("holderIdentity")
+        ledger.until_events("Submitted", "Running")
+
+    def test_it_is_killed(self, cluster: Cluster, ledger: Ledger) -> None:
+        """Between the write that puts a run on record and the creation of its driver: the next one does that."""
+        cluster.server.fault(method="POST", path="/jobs$", delay=60)
+        ledger.submit()
+        with self.started(cluster, ALMANAC_LEASE="") as process:
+            cluster.wait(
+                lambda: any(one.path.endswith("/jobs") for one in written(cluster)), "a driver to be asked for"
+            )
+            process.kill()
+        assert ledger.status["run"]["number"] == 1
+        assert not ledger.drivers
+        with self.started(cluster, ALMANAC_LEASE=""):
+            ledger.run()
+        assert ledger.numbers == ["1"]
+        assert ledger.status["run"]["attempts"] == 1
+
+
+def test_roles_of_namespaces_alone(cluster: Cluster, hasty: None, ledger: Ledger) -> None:
+    """deploy/namespaced.yaml, and of deploy/cluster.yaml the Role for the Lease: a whole life, and nothing refused."""
+    cluster.needs_controllers()
+    if not cluster.real:
+        pytest.skip("the embedded API knows of no rights")
+    home = cluster.make_namespace()
+    cluster.client.create("serviceaccounts", {"metadata": {"name": "almanac-operator"}}, namespace=home)
+    documents = [*yaml.safe_load_all(NAMESPACED.read_text()), *yaml.safe_load_all(CLUSTER.read_text())]
+    for one in documents:
+        if one["kind"] in ("Role", "RoleBinding"):
+            within = home if one["metadata"].get("namespace") else cluster.namespace
+            one["metadata"]["namespace"] = within
+            for subject in one.get("subjects", ()):
+                subject["namespace"] = home
+            path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{within}/{one['kind'].lower()}s"
+            cluster.client.request("POST", path, one).raise_for_status()
+    path = f"/api/v1/namespaces/{home}/serviceaccounts/almanac-operator/token"
+    reply = cluster.client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
+    reply.raise_for_status()
+    with Operator(cluster, token=reply.json()["status"]["token"], namespace=home, lease=LEASE) as operator:
+        ledger.submit(ttlSecondsAfterFinished=0)
+        cluster.kubelet.waiting(ledger.pod())
+        ledger.run()
+        ledger.edit(suspend=True)
+        ledger.until(Phase.SUSPENDED, "Suspended")
+        cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
+        ledger.edit(suspend=False)
+        ledger.until(Phase.PENDING, "Resumed")
+        ledger.run()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        cluster.wait(lambda: not ledger.drivers and not ledger.config_maps, "what the run has left to go")
+        ledger.until_events("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
+        asked = [name for name in operator.metrics if name.startswith("almanac_api_requests_total")]
+    assert not [name for name in asked if '"403"' in name or '"401"' in name]
+    assert [name for name in asked if '"201"' in name]
+
+
+def written(cluster: Cluster) -> list[Any]:
+    """Requests that create something."""
+    return [one for one in cluster.server.requests if one.method == "POST" and one.agent == "almanac"]

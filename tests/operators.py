@@ -1,0 +1,199 @@
+"""The operator's whole process but for its command line, in a thread of the tests, and a job that it looks after."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from typing import Any, Self
+
+import requests
+
+import raw
+from almanac import names, process
+from almanac.api import Phase
+from almanac.kubeconfig import Access, Token
+from almanac.settings import Settings
+from kube.cluster import SCHEDULER, Cluster
+from kube.real import free_port
+from kube.waiting import eventually
+from manifests import document
+
+Raw = dict[str, Any]
+
+
+class Operator:
+    """Watches, store, queue, election, health and metrics of an operator for one namespace.
+
+    It has no lease unless `settings` say so, and runs while the `with` block lasts: `process.run` with a task that is
+    cancelled, as a signal would.
+    """
+
+    def __init__(self, cluster: Cluster, token: str = "", **settings: Any) -> None:
+        read = Token(lambda: (token, float("inf"))) if token else None
+        self._access = Access(cluster.url, cluster.namespace, token=read)
+        given = Settings(image="almanac:test", namespaces=(cluster.namespace,), namespace=cluster.namespace, lease="")
+        self._settings = replace(given, metrics_port=free_port(), **settings)
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(process.run(self._access, self._settings))
+        self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
+        self._thread.start()
+        eventually(lambda: self.get("metrics") is not None, "the operator to answer")
+
+    def stop(self) -> None:
+        """Ask it to stop, and wait until it has."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(60)
+            assert not self._thread.is_alive(), "the operator does not stop"
+            self._thread = None
+            self._loop.close()
+            if not self._task.cancelled():
+                self._task.result()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(asyncio.wait([self._task]))
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+
+    def get(self, page: str) -> requests.Response | None:
+        """What it answers at a path, `healthz`, `readyz` or `metrics`; None where it does not."""
+        try:
+            return requests.get(f"http://127.0.0.1:{self._settings.metrics_port}/{page}", timeout=5)
+        except requests.ConnectionError:
+            return None
+
+    @property
+    def ready(self) -> bool:
+        reply = self.get("readyz")
+        return reply is not None and reply.ok
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics by name and labels, as they are told."""
+        reply = self.get("metrics")
+        assert reply is not None
+        lines = [line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+
+class Ledger:
+    """The job `ledger`: what its user does, what becomes of its pods, and what is there to be seen of it.
+
+    Its pods are left alone by the nodes of a real cluster.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    # What a user does
+
+    def submit(self, **spec: Any) -> None:
+        made = document(**spec)
+        made["spec"].setdefault("podTemplate", {}).setdefault("spec", {})["schedulerName"] = SCHEDULER
+        self._cluster.client.create("forecastjobs", made)
+
+    def edit(self, **spec: Any) -> None:
+        self._cluster.client.patch("forecastjobs", "ledger", {"spec": spec})
+
+    def delete(self) -> None:
+        self._cluster.client.delete("forecastjobs", "ledger")
+
+    # What becomes of its pods
+
+    @property
+    def driver(self) -> Raw:
+        """The driver that is not over, once there is one."""
+
+        def active() -> list[Raw]:
+            return [one for one in self.drivers if not _over(one) and "deletionTimestamp" not in one["metadata"]]
+
+        (only,) = eventually(active, "a driver")
+        return only
+
+    def pod(self, but: tuple[str, ...] = ()) -> str:
+        """The name of the driver's pod, once there is one."""
+        return self._cluster.kubelet.pod_of(self.driver["metadata"]["name"], but)
+
+    def run(self, ip: str = "10.0.0.1") -> str:
+        """Let its pod run, and have that in the status; the pod's name."""
+        pod = self.pod()
+        self._cluster.kubelet.run(pod, ip)
+        self.until(Phase.RUNNING, "Running")
+        return pod
+
+    def succeed(self) -> None:
+        """Let its pod end well."""
+        self._cluster.kubelet.exit(self.pod(), 0, raw.success(self.status["run"]["id"]))
+
+    # What is there to be seen
+
+    @property
+    def document(self) -> Raw:
+        return self._cluster.client.get("forecastjobs", "ledger")
+
+    @property
+    def status(self) -> Raw:
+        status: Raw = self.document.get("status", {})
+        return status
+
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """Phase, reason and message of the status, if it is of the spec that is there."""
+        job = self.document
+        status = job.get("status", {})
+        if status.get("observedGeneration") != job["metadata"]["generation"]:
+            return "", "", ""
+        (ready,) = [one for one in status["conditions"] if one["type"] == "Ready"]
+        return status["phase"], ready["reason"], ready["message"]
+
+    def until(self, phase: Phase, reason: str) -> str:
+        """Wait until the status says so; the message that it has then."""
+        try:
+            return eventually(lambda: self.told if self.told[:2] == (phase, reason) else None, "this")[2]  # type: ignore[index]
+        except AssertionError as late:
+            raise AssertionError(f"the status says {self.told} and not {(phase, reason)}") from late
+
+    @property
+    def drivers(self) -> list[Raw]:
+        return self._cluster.client.list("jobs", labels=names.DRIVER_SELECTOR)
+
+    @property
+    def config_maps(self) -> list[Raw]:
+        """ConfigMaps that an operator has made."""
+        return self._cluster.client.list("configmaps", labels=names.SELECTOR)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Numbers of the runs whose drivers are there."""
+        return sorted(one["metadata"]["labels"][names.RUN_NUMBER] for one in self.drivers)
+
+    @property
+    def events(self) -> list[str]:
+        """Reasons of the events about the job, in the order that they happened."""
+        found = self._cluster.client.list("events", fields=f"involvedObject.uid={self.document['metadata']['uid']}")
+        return [one["reason"] for one in sorted(found, key=lambda one: str(one["eventTime"]))]
+
+    def until_events(self, *reasons: str) -> None:
+        """Wait until these events are there; none of them twice, and no others."""
+        try:
+            eventually(lambda: len(self.events) >= len(reasons), "events")
+        finally:
+            found = self.events
+            assert found == list(reasons), f"the events are {found}"
+
+
+def _over(driver: Raw) -> bool:
+    conditions = driver.get("status", {}).get("conditions") or ()
+    return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions)

@@ -71,7 +71,7 @@ def carry_out(job: AnomalyJob, task: Task) -> Made[AnomalyData]:
         if judged.need(spec, dataset, external=False) > judged.SHARE * memory_limit():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="almanac-")))
         rows = judged.read(spec, dataset, folder, progress.reach)
-        found = _find(spec, rows, folder, progress)
+        found = find(spec, rows, folder, progress)
         task.begun = True
         progress.start("write", unit="files")
         layout = _write(spec, rows, found, task.writer, progress)
@@ -100,7 +100,7 @@ def sample(job: AnomalyJob, progress: Progress) -> Trial:
     progress.start("read", unit="rows")
     dataset = judged.open_source(job.spec)
     rows = judged.read(job.spec, dataset, None, progress.reach, TRIED)
-    found = _find(job.spec, rows, None, progress)
+    found = find(job.spec, rows, None, progress)
     progress.finish()
     worst = [_row(found, rows, place) for place in found.worst(5)]
     return Trial(rows.matrix.rows, found.model.detector.value, found.why, tuple(worst))
@@ -154,7 +154,7 @@ class Found:
         return order
 
 
-def _find(spec: AnomalySpec, rows: Rows, folder: Path | None, progress: Progress) -> Found:
+def find(spec: AnomalySpec, rows: Rows, folder: Path | None, progress: Progress) -> Found:
     """Train a detector, let it score its rows, and ask it why."""
     positives = None if rows.labels is None else int(rows.labels.sum())
     detector, why = detectors.resolve(spec.model.detector, positives)

@@ -214,10 +214,10 @@ def _classifier(model: AnomalyModel, training: Training, machine: Machine) -> xg
     assert training.labels is not None  # noqa: S101 - `resolve` has seen to it
     target = training.labels.astype(np.float64)
     some = bool(training.validation.any())
-    settings = {"objective": "binary:logistic", "eval_metric": "aucpr", "scale_pos_weight": model.scale_pos_weight}
+    learn = {"objective": "binary:logistic", "eval_metric": "aucpr", "scale_pos_weight": model.scale_pos_weight}
     fit = Selection(training.matrix, training.names, target, ~training.validation if some else None)
     held = Selection(training.matrix, training.names, target, training.validation) if some else None
-    return _boost(model, settings, fit, held, machine, "classifier")
+    return _boost(model, learn, fit, held, machine, "classifier")
 
 
 def _student(model: AnomalyModel, training: Training, machine: Machine) -> xgb.Booster:
@@ -308,7 +308,7 @@ def _path(column: int, half: int) -> str:
 
 def _boost(
     model: AnomalyModel,
-    settings: Mapping[str, Any],
+    learn: Mapping[str, Any],
     fit: Selection,
     held: Selection | None,
     machine: Machine,
@@ -325,7 +325,7 @@ def _boost(
         watched = [(quantized(held, machine.threads, model.max_bin, caches[1], told), "held")]
         callbacks.append(xgb.callback.EarlyStopping(rounds=model.early_stopping, save_best=True))
     made = xgb.train(
-        {**_settings(model), **settings, "nthread": machine.threads},
+        {**settings(model), **learn, "nthread": machine.threads},
         told,
         num_boost_round=model.rounds,
         evals=watched,
@@ -336,7 +336,8 @@ def _boost(
     return made
 
 
-def _settings(model: AnomalyModel) -> dict[str, Any]:
+def settings(model: AnomalyModel) -> dict[str, Any]:
+    """What XGBoost is told, besides what is to be learnt."""
     return {
         "tree_method": "hist",
         "seed": model.seed,

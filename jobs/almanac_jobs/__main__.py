@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from almanac.api import KINDS, Engine, ExitCode, Job, JobError, Reason, Report, invalid_spec, problems
+from almanac.api.errors import shorten
 from almanac_jobs import endpoint, engines, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
@@ -75,11 +76,10 @@ def load(file: Path) -> Job:
         raise JobError(Reason.INVALID_SPEC, f"{file}: is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise JobError(Reason.INVALID_SPEC, f"{file}: is no job: a job is an object with apiVersion, kind and spec")
-    kind = KINDS.get(document.get("kind", ""))
+    named = document.get("kind")
+    kind = KINDS.get(named) if isinstance(named, str) else None
     if kind is None:
-        raise JobError(
-            Reason.INVALID_SPEC, f"{file}: kind: must be {' or '.join(KINDS)} (got {document.get('kind')!r})"
-        )
+        raise JobError(Reason.INVALID_SPEC, f"{file}: kind: must be {' or '.join(KINDS)} (got {shorten(named)})")
     try:
         return kind.parse(document)
     except ValidationError as error:

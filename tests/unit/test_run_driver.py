@@ -71,7 +71,14 @@ def test_a_failure_is_reported_too(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{", "is not JSON"), ("[]", "is no job"), ("{}", "`metadata` is missing; `spec` is missing")]
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is no job"),
+        ("{}", "kind: must be ForecastJob or AnomalyJob (got null)"),
+        ('{"kind": ["ForecastJob"]}', "kind: must be ForecastJob or AnomalyJob"),
+        ('{"kind": "AnomalyJob"}', "`metadata` is missing; `spec` is missing"),
+    ],
 )
 def test_what_is_no_job(text: str, words: str, tmp_path: Path) -> None:
     code, report = drive(text, tmp_path)

@@ -89,7 +89,8 @@ def _verdict(case: Case) -> Verdict:
     running = next((pod for pod in reversed(pods) if pod.running), None)
     if running is not None:
         return executing(case, run, running, _progressed(case.seen.progress))
-    return waiting(case, run, driver, pods)
+    verdict = waiting(case, run, driver, pods)
+    return replace(verdict, changes={"executors": executors.over(case.before.executors), **verdict.changes})
 
 
 def _start(case: Case, trigger: Trigger) -> Verdict:

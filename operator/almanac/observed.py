@@ -105,6 +105,13 @@ class Executor:
     """What keeps it from running."""
     exit: Exit | None = None
     """How it ended, unless it was asked to."""
+    leaving: bool = False
+    """It was asked to end."""
+
+    @property
+    def waiting(self) -> bool:
+        """It has yet to run."""
+        return not self.running and self.exit is None and not self.leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +306,7 @@ def _executor(raw: Raw, owner: Raw, created: datetime) -> Executor:
         running=ended is None and troubles.running(raw),
         trouble=None if ended else troubles.of_pod(raw),
         exit=None if "deletionTimestamp" in metadata else ended,
+        leaving="deletionTimestamp" in metadata,
     )
 
 

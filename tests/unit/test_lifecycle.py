@@ -907,7 +907,7 @@ class TestExecutors:
         assert world.told == (Phase.RUNNING, "Unschedulable")
         assert message(world) == "none of its executors is running: 0/1 nodes are available: 1 Insufficient cpu."
         assert world.events[-1].type == "Warning"
-        assert due == world.now + timedelta(seconds=120)
+        assert due == world.now + timedelta(seconds=30)
 
     def test_none_that_comes_on_past_the_start_deadline(self) -> None:
         world = on_spark(startDeadlineSeconds=120)
@@ -925,24 +925,65 @@ class TestExecutors:
         assert not world.drivers
         assert not world.companions
 
+    def test_none_that_says_what_it_waits_for(self) -> None:
+        """A volume that is not there is told by events alone."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.waiting("ContainerCreating"))
+        due = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert due == world.now + timedelta(seconds=30)
+        (executor,) = world.executors.values()
+        world.warn(executor, "FailedMount", 'MountVolume.SetUp failed: secret "certificates" not found')
+        world.now = due
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "FailedMount")
+        world.wait(seconds=120)
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "FailedMount")
+        assert 'secret "certificates" not found' in message(world)
+
     def test_none_that_may_be_created(self) -> None:
         """A quota is against them: no pod says so, and no event."""
         world = on_spark(startDeadlineSeconds=120)
         world.progress = Progress("read", 0, 10, ExecutorCounts(wanted=4, running=0, failed=0))
-        again = world.reconcile()
+        due = world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
-        assert again is not None
-        world.now = again
+        assert due is not None
+        world.now = due
         world.reconcile()
         assert world.told == (Phase.RUNNING, "ExecutorsRefused")
-        world.wait(seconds=120)
+        world.wait(seconds=90)
         world.reconcile()
         assert world.told == (Phase.FAILED, "ExecutorsRefused")
         assert "a quota may be against it" in message(world)
 
-    def test_executors_that_are_all_lost_are_made_anew(self) -> None:
+    def test_executors_that_are_all_lost_have_time_to_come_back(self) -> None:
+        """A driver that has run for long has as much as one that has just begun."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.running())
+        world.reconcile()
+        world.wait(hours=1)
+        world.executors.clear()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=1, running=0, failed=0))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        world.wait(seconds=20)
+        world.executor("exec-2", **raw.unschedulable("no node"))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Unschedulable")
+        world.wait(seconds=60)
+        world.executors.clear()  # Spark gives it up, and asks for another
+        world.executor("exec-3", **raw.unschedulable("no node"))
+        world.reconcile()
+        world.executor("exec-3", **raw.running())
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert executors(world).none_since is None
+
+    def test_none_may_be_wanted(self) -> None:
         world = on_spark()
-        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=0, failed=4))
+        world.progress = Progress("publish", 3, 10, ExecutorCounts(wanted=0, running=0, failed=0))
+        world.reconcile()
         world.wait(hours=1)
         world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
@@ -982,7 +1023,7 @@ class TestExecutors:
         (gone,) = world.executors.values()
         gone["metadata"]["deletionTimestamp"] = raw.time(world.now)
         world.reconcile()
-        assert world.status.executors is None
+        assert (executors(world).message, executors(world).none_since) == ("", None)
 
     def test_those_of_a_driver_that_is_gone_count_no_more(self) -> None:
         world = on_spark()

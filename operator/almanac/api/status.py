@@ -102,6 +102,8 @@ class Executors(Model):
     """How many run."""
     failed: Count | None = None
     """How many have failed so far, and were replaced."""
+    none_since: Time | None = None
+    """Since when none runs, although some are to."""
     message: str = ""
     """How the last one ended that has failed."""
 

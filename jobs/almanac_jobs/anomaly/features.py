@@ -55,6 +55,7 @@ class Kind(StrEnum):
     LEDGER = "ledger"
 
 
+_CALENDAR_OF_LEDGER = {"ledger.weekday": Kind.WEEKDAY, "ledger.hour": Kind.HOUR}
 _CALENDAR = (Kind.WEEKDAY, Kind.DAY, Kind.HOUR)
 
 
@@ -72,7 +73,7 @@ class Feature:
         return [None if np.isnan(value) else self._shown(float(value)) for value in values]
 
     def _shown(self, value: float) -> str:
-        match self.kind:
+        match _CALENDAR_OF_LEDGER.get(self.name, self.kind):
             case Kind.CATEGORY:
                 return self.categories[int(value)] if value < len(self.categories) else BEYOND
             case Kind.BOOLEAN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,17 @@ def test_a_threshold_decides(tmp_path: Path) -> None:
     scores = whole(loaded(tmp_path), "scores")
     assert np.array_equal(np.asarray(scores.column("flagged")), np.asarray(scores.column("score")) >= 0.5)
     assert 400 < pc.sum(scores.column("flagged")).as_py() < 700
+
+
+def test_the_summary_says_what_to_look_at(tmp_path: Path) -> None:
+    write_parquet(column("empty", lambda n: pa.nulls(n, pa.float64()))(entries()), tmp_path / "in" / "a.parquet")
+    made = write_job(tmp_path / "job.yaml", job(tmp_path / "in", tmp_path / "out"))
+    ended = CliRunner().invoke(main, ["run", "-q", "-f", str(made)], catch_exceptions=False)
+    said = " ".join(ended.stdout.split())
+    assert re.match(r"✓ 1[5-9] of 1 500 rows are flagged", said)
+    assert "Not tested: there is no label." in said
+    assert "left out column empty: holds nothing but nulls" in said
+    assert f"show {tmp_path / 'out'} --entity a" in said.replace("\n", "")
 
 
 def test_a_sample_writes_nothing(tmp_path: Path) -> None:

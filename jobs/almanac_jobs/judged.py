@@ -106,7 +106,8 @@ def read(
     labels: list[pa.ChunkedArray] = []
     kept: list[pa.Table] = []
     counts = Counts(0)
-    for batch, done, so_far in _batches(dataset, types, spec, most):
+    frugal = folder is not None
+    for batch, done, so_far in _batches(dataset, types, spec, most, frugal=frugal):
         learner.add(batch)
         keys.append(batch.select(_keys(spec)))
         history += [batch.select(ledger.needed)] if ledger else []
@@ -123,8 +124,9 @@ def read(
     if folder is None:
         matrix: Matrix = Resident(_together(schema, kept, extra))
     else:
-        again = (batch for batch, _, _ in _batches(dataset, types, spec, most))
+        again = (batch for batch, _, _ in _batches(dataset, types, spec, most, frugal=frugal))
         matrix = Spooled.of(folder, _encoded(schema, again, extra))
+    pa.default_memory_pool().release_unused()  # what reading took is for XGBoost now
     whole = replace(schema, features=(*schema.features, *(ledger.features if ledger else ())))
     table = pa.concat_tables(keys).rename_columns(["entity", "time", "id"][: len(_keys(spec))]).combine_chunks()
     known = (
@@ -181,12 +183,12 @@ def _ledger(spec: AnomalySpec, types: Mapping[str, pa.DataType]) -> Ledger | Non
 
 
 def _batches(
-    dataset: Dataset, types: Mapping[str, pa.DataType], spec: AnomalySpec, most: int | None
+    dataset: Dataset, types: Mapping[str, pa.DataType], spec: AnomalySpec, most: int | None, *, frugal: bool
 ) -> Iterator[tuple[pa.Table, int, Counts]]:
     """Rows that have an entity and a time, with all columns of the data set's types, and what was counted so far."""
     columns, left = spec.source.columns, most
     counts = Counts(0)
-    for batch, done in source.scan(dataset):
+    for batch, done in source.scan(dataset, frugal=frugal):
         table = pa.table({name: decoded(batch.column(name)).cast(kind) for name, kind in types.items()})
         named, timed = (pc.is_valid(table.column(name)) for name in (columns.entity, columns.time))
         kept = table.filter(pc.and_(named, timed))

@@ -189,11 +189,12 @@ def open_columns(
     return Dataset(location, source, condition, tuple(files), types, sum(info.size for info in infos))
 
 
-def scan(dataset: Dataset) -> Iterator[tuple[pa.RecordBatch, int]]:
+def scan(dataset: Dataset, *, frugal: bool = False) -> Iterator[tuple[pa.RecordBatch, int]]:
     """The rows that meet the filter, with the data set's `columns`, and how many rows are gone through.
 
     Each column is of its own file's type, entities as dictionaries where they are text. The number counts rows of the
-    data set, also those that the filter leaves out. Memory is bounded by a few row groups.
+    data set, also those that the filter leaves out. Memory is bounded by a few row groups, by one where `frugal` reads none
+    ahead.
 
     Raises:
         JobError: DataError for a file that cannot be decoded or a filter that does not fit its column, or what storage
@@ -204,13 +205,15 @@ def scan(dataset: Dataset) -> Iterator[tuple[pa.RecordBatch, int]]:
         alike.setdefault(_schema(dataset, file), []).append(file)
     done = 0
     for schema, files in alike.items():
-        yield from ((batch, done + seen) for batch, seen in _scan_alike(dataset, schema, files))
+        yield from ((batch, done + seen) for batch, seen in _scan_alike(dataset, schema, files, frugal=frugal))
         done += sum(file.rows for file in files)
 
 
-def _scan_alike(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _scan_alike(
+    dataset: Dataset, schema: pa.Schema, files: Sequence[File], *, frugal: bool
+) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Scan files whose columns have the same types."""
-    scanner = _scanner(dataset, schema, files)
+    scanner = _scanner(dataset, schema, files, frugal=frugal)
     by_path = {file.fragment.path: at for at, file in enumerate(files)}
     before = [0, *accumulate(file.rows for file in files)]
     at, seen = 0, 0
@@ -226,7 +229,7 @@ def _scan_alike(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> I
         yield tagged.record_batch, before[at] + min(seen, files[at].rows)
 
 
-def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> ds.Scanner:
+def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File], *, frugal: bool = False) -> ds.Scanner:
     remote = dataset.location.bucket is not None
     condition = None
     if dataset.condition:
@@ -236,9 +239,9 @@ def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> ds.S
     return ds.FileSystemDataset(fragments, schema, fragments[0].format, dataset.location.filesystem).scanner(
         columns={name: ds.field(column) for name, column in dataset.columns.items()},
         filter=condition,
-        batch_size=BATCH_ROWS,
-        batch_readahead=4,
-        fragment_readahead=8 if remote else 2,
+        batch_size=BATCH_ROWS // 8 if frugal else BATCH_ROWS,
+        batch_readahead=0 if frugal else 4,
+        fragment_readahead=0 if frugal else 8 if remote else 2,
     )
 
 

@@ -6,8 +6,9 @@ own, in `local[cores]`; its time begins when its session is there, and its worke
     applyInPandas, statsforecast    df.groupBy("entity_id").applyInPandas(...) with statsforecast's ARIMA(1,1,1)
     applyInPandas, our kernel       the same, with the kernel that Almanac uses
 
-and get a sample of the ledger, of which the time per entity counts. `--entities 1000000 --only spark` runs one size
-alone, with the memory of all its processes. The last line is JSON.
+and get a sample of the ledger, of which the time per entity counts. Beside the time on the clock stands that of all
+cores, which other work on the machine changes little. `--entities 1000000 --only spark` runs one size alone, with the
+memory of all its processes. The last line is JSON; its ratios are of times on the clock, those of `cpu` of cores'.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from almanac_jobs.resources import usable_cores
 from benchmarks.end_to_end import DAYS, ENTITIES, JOB, LEDGER, write_ledger
 from benchmarks.forecast import ONE_THREAD
 
-SAMPLES = {"statsforecast": 2_000, "kernel": 10_000}
+SAMPLES = {"statsforecast": 2_000, "kernel": 5_000}
 ROUNDS = 3
 HORIZON, Z = 30, {80: 1.2815515655446004, 95: 1.959963984540054}
 SCHEMA = "entity_id string, date date, mean double, lo80 double, hi80 double, lo95 double, hi95 double"
@@ -66,16 +67,17 @@ def almanac(engine: Engine, entities: int, output: Path) -> dict[str, Any]:
     one = job(entities, output)
     begun = time.perf_counter()
     with engines.opened(engine, one, Progress()):
-        ready = time.perf_counter()
+        ready, used = time.perf_counter(), cpu_seconds()
         progress = Progress()
         outcome = run.run(
             one, engine=engine, run_id="bench", clock=lambda: datetime.now(UTC), progress=progress, manifest=""
         )
-        ended = time.perf_counter()
+        ended, used = time.perf_counter(), cpu_seconds() - used
     assert outcome.report.result is not None
     stages = {stage.stage: round(stage.seconds, 1) for stage in progress.finished()}
     return {
         "seconds": ended - ready,
+        "cpu": used,
         "session": ready - begun,
         "stages": stages,
         "checksum": outcome.report.result.checksum,
@@ -118,18 +120,23 @@ def by_hand(function: Callable[[pd.DataFrame], pd.DataFrame], entities: int, out
     begun = time.perf_counter()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master(f"local[{usable_cores()}]").config("spark.ui.enabled", "false")
-    for name, value in {"spark.driver.memory": "4g", "spark.log.level": "ERROR"}.items():
+    conf = {
+        "spark.driver.memory": "4g",
+        "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.shuffle.partitions": str(4 * usable_cores()),
+        "spark.sql.adaptive.coalescePartitions.enabled": "false",  # a sample is small: its work is to be shared evenly
+    }
+    for name, value in conf.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
-    session.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
-    session.conf.set("spark.sql.shuffle.partitions", str(4 * usable_cores()))
-    ready = time.perf_counter()
+    ready, used = time.perf_counter(), cpu_seconds()
     session.read.parquet(str(ledger(entities))).groupBy("entity_id").applyInPandas(function, SCHEMA).write.parquet(
         str(output)
     )
-    ended = time.perf_counter()
+    ended, used = time.perf_counter(), cpu_seconds() - used
     session.stop()
-    return {"seconds": ended - ready, "session": ready - begun}
+    return {"seconds": ended - ready, "cpu": used, "session": ready - begun}
 
 
 CONTENDERS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
@@ -177,6 +184,19 @@ def _held(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
 
 
+def cpu_seconds() -> float:
+    """Seconds that cores have worked for this process and all below it, those that have ended included."""
+    return sum(map(_worked, _family(os.getpid()))) / os.sysconf("SC_CLK_TCK")
+
+
+def _worked(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))
+
+
 def measured(contender: str, entities: int) -> dict[str, Any]:
     """A contender in a process of its own, its output removed before and after."""
     write_ledger(ledger(entities), entities)
@@ -196,17 +216,18 @@ def measured(contender: str, entities: int) -> dict[str, Any]:
     figures: dict[str, Any] = json.loads(told.splitlines()[-1]) | {"gib": round(most[0] / GIB, 1)}
     stages = "".join(f", {stage} {seconds} s" for stage, seconds in figures.get("stages", {}).items())
     print(
-        f"{contender:14} {entities:9,} entities {figures['seconds']:7.1f} s, {entities / figures['seconds']:8,.0f} "
-        f"entities/s, {figures['gib']} GiB, session {figures['session']:.1f} s{stages}",
+        f"{contender:14} {entities:9,} entities {figures['seconds']:7.1f} s, {entities / figures['seconds']:8,.0f} a "
+        f"second, {figures['cpu']:.1f} s of cores, {figures['gib']} GiB, session {figures['session']:.1f} s{stages}",
         flush=True,
     )
     return figures
 
 
-def compare(rounds: int) -> dict[str, float]:
+def compare(rounds: int) -> dict[str, Any]:
     """All contenders, and Almanac on Spark with twice the entities, taking turns in each round."""
     sizes = {"local": ENTITIES, "spark": ENTITIES, "spark twice": 2 * ENTITIES} | SAMPLES
     seconds: dict[str, list[float]] = {name: [] for name in sizes}
+    cpu: dict[str, list[float]] = {name: [] for name in sizes}
     checksums = set()
     for turn in range(rounds):
         for name, entities in sizes.items():
@@ -214,10 +235,16 @@ def compare(rounds: int) -> dict[str, float]:
                 continue  # they are far off, and slow
             figures = measured(name.split()[0], entities)
             seconds[name].append(figures["seconds"])
+            cpu[name].append(figures["cpu"])
             if entities == ENTITIES:
                 checksums.add(figures["checksum"])
     assert len(checksums) == 1, "the engines disagree"
-    each = {name: statistics.median(seconds[name]) / entities for name, entities in sizes.items()}
+    return ratios(sizes, seconds) | {"cpu": ratios(sizes, cpu)}
+
+
+def ratios(sizes: dict[str, int], times: dict[str, list[float]]) -> dict[str, Any]:
+    """How contenders compare, by the median of their times per entity."""
+    each = {name: statistics.median(times[name]) / entities for name, entities in sizes.items()}
     return {
         "ratio_applyinpandas_statsforecast": round(each["statsforecast"] / each["spark"], 1),
         "ratio_applyinpandas_kernel": round(each["kernel"] / each["spark"], 1),

@@ -32,10 +32,12 @@ def local_cluster(folder: Path, conf: Mapping[str, str]) -> Iterator[SparkSessio
         patch.setenv("SPARK_LOCAL_DIRS", str(folder / "local"))
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("PYTHONPATH", os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path))
-        builder = SparkSession.builder.master(f"local-cluster[2,{CORES},{MEMORY}]")
-        for name, value in (spark.settings(ForecastJob.parse(job("lake", "out"))) | dict(conf)).items():
-            if name != "spark.master":
-                builder = builder.config(name, value)
+        settings = spark.settings(ForecastJob.parse(job("lake", "out")))
+        settings |= {"spark.executor.extraJavaOptions": settings["spark.driver.extraJavaOptions"]} | dict(conf)
+        settings["spark.master"] = f"local-cluster[2,{CORES},{MEMORY}]"
+        builder = SparkSession.builder
+        for name, value in settings.items():
+            builder = builder.config(name, value)
         session = builder.getOrCreate()
         try:
             yield session

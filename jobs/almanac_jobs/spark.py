@@ -98,7 +98,7 @@ class _Columns(HasPredictionCol):
 
 
 class _Fitting(_Columns):
-    """What an estimator needs besides."""
+    """How models are fitted, which the fitted ones remember."""
 
     order: Param[list[int]] = _param("order", "[p, d, q]", TypeConverters.toListInt)
     seasonalOrder: Param[list[int]] = _param("seasonalOrder", "[P, D, Q] at the season's lag", TypeConverters.toListInt)
@@ -187,7 +187,7 @@ class ARIMA(Estimator["ARIMAModel"], _Fitting, DefaultParamsReadable["ARIMA"], D
             raise ValueError("; ".join(map(str, problems(error)))) from error
 
 
-class ARIMAModel(Model, _Columns, MLReadable["ARIMAModel"], MLWritable):
+class ARIMAModel(Model, _Fitting, MLReadable["ARIMAModel"], MLWritable):
     """The fitted models of all entities.
 
     `parameters` has a row an entity, as the table `parameters` of a run; `fitted_frequency` is how long periods are.

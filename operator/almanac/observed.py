@@ -70,8 +70,6 @@ class Pod:
     created: datetime
     running: bool = False
     """Its container runs."""
-    started: datetime | None = None
-    """When that has begun."""
     ip: str = ""
     trouble: Trouble | None = None
     """What keeps it from running."""
@@ -286,7 +284,6 @@ def pod(raw: Raw) -> Pod | Executor | None:
         job_uid=labels[names.JOB_UID],
         created=created,
         running=ended is None and troubles.running(raw),
-        started=troubles.started(raw),
         ip=raw.get("status", {}).get("podIP") or "",
         trouble=None if ended else troubles.of_pod(raw),
         exit=ended,

@@ -218,9 +218,7 @@ class Reconciler:
         return None
 
     async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
-        """Delete a driver that was seen, and before it what else its engine has made under its name: nobody would look
-        for that after.
-        """
+        """Delete a driver that was seen, and before it what else has its name, which nobody would look for after."""
         for kind in engines.COMPANIONS[action.engine]:
             await self._cluster.delete(CREATED[kind], key.namespace, action.driver)
         gone = seen.named(action.driver)

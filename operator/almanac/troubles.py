@@ -83,11 +83,6 @@ def leaving(pod: Raw) -> str:
     return f"{gone.reason}: {gone.message}" if gone else "somebody has deleted it"
 
 
-def started(pod: Raw) -> datetime | None:
-    """When the container that computes has begun to run; None where it does not run."""
-    return moment((_state(_main(pod)).get("running") or {}).get("startedAt"))
-
-
 def of_pod(pod: Raw) -> Trouble | None:
     """What keeps a pod from running, if it says so by itself."""
     for status in _containers(pod):

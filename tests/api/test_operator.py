@@ -13,9 +13,10 @@ import pytest
 import anomalies
 import raw
 from almanac import cluster as api
-from almanac import process
+from almanac import names, process
 from almanac.api import Phase, Reason
 from kube.cluster import Cluster
+from kube.waiting import eventually
 from operators import Ledger, Operator
 
 Raw = dict[str, Any]
@@ -213,7 +214,16 @@ class TestFailing:
         pod = ledger.run()
         report = raw.failure(ledger.status["run"]["id"], Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB")
         cluster.kubelet.exit(pod, 79, report)
-        assert ledger.until(Phase.FAILED, "TooBigForLocal").startswith("needs 12 GiB of 4 GiB: ")
+        assert ledger.until(Phase.PENDING, "Escalated").endswith(" goes on with engine spark: needs 12 GiB of 4 GiB")
+        (bigger,) = eventually(
+            lambda: [one for one in ledger.drivers if one["metadata"]["labels"][names.ENGINE] == "spark"], "the driver"
+        )
+        made = ("serviceaccounts", "roles", "rolebindings", "services", "configmaps")
+        companions = [cluster.client.list(kind, labels=names.SELECTOR) for kind in made]
+        assert all(bigger["metadata"]["name"] in {one["metadata"]["name"] for one in kind} for kind in companions)
+        ledger.run()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
 
     def test_a_driver_that_somebody_deletes(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         """It is made once more, and not a third time."""

@@ -146,9 +146,9 @@ def test_a_search_keeps_the_order_of_time(data: DataFrame, tmp_path: Path) -> No
         numFolds=2,
     )
     folds = search._kFold(data)
-    last = FIRST_DAY + DAYS - 1
+    last = FIRST_DAY + np.timedelta64(DAYS - 1, "D")
     for (training, tested), ahead in zip(folds, (8, 4), strict=True):
-        assert np.datetime64(training.agg({"date": "max"}).first()[0]) == last - ahead
+        assert np.datetime64(training.agg({"date": "max"}).first()[0]) == last - np.timedelta64(ahead, "D")
         assert tested.count() == 4 * ENTITIES
     found = search.fit(data)
     assert isinstance(found, CrossValidatorModel)

@@ -104,18 +104,18 @@ def _started(job: ForecastJob) -> SparkContext:
 
 def settings(job: ForecastJob) -> dict[str, str]:
     """What a session of this job's own is started with."""
-    own = {
-        "spark.app.name": f"{job.metadata.namespace}/{job.metadata.name}",
-        "spark.ui.showConsoleProgress": "false",
-        # Partitions of the shuffle are put together by their place, not by where their data are (`Grouping`).
-        "spark.shuffle.reduceLocality.enabled": "false",
-    }
+    # Partitions of the shuffle are put together by their place, not by where their data are (`Grouping`).
+    own = {"spark.shuffle.reduceLocality.enabled": "false"}
     if os.environ.get(CONF_DIR):
         return own
     here = {
+        "spark.app.name": f"{job.metadata.namespace}/{job.metadata.name}",
+        "spark.ui.showConsoleProgress": "false",
         "spark.master": os.environ.get(MASTER) or f"local[{usable_cores()}]",
         "spark.ui.enabled": "false",
         "spark.log.level": "ERROR",
+        # A JVM that does little and not for long: most of its work would be compiling itself.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }
     return here | job.spec.spark.conf | own
 

@@ -193,7 +193,7 @@ def scan(dataset: Dataset, *, frugal: bool = False) -> Iterator[tuple[pa.RecordB
     """The rows that meet the filter, with the data set's `columns`, and how many rows are gone through.
 
     Each column is of its own file's type, entities as dictionaries where they are text. The number counts rows of the
-    data set, also those that the filter leaves out. Memory is bounded by a few row groups, by one where `frugal` reads none
+    data set, also those that the filter leaves out. Memory is bounded by a few row groups; `frugal` reads none
     ahead.
 
     Raises:

@@ -35,7 +35,10 @@ class Resource:
     score: str
 
 
-RESOURCES = {"ForecastJob": Resource(plural="forecastjobs", short="fj", score="mase")}
+RESOURCES = {
+    "ForecastJob": Resource(plural="forecastjobs", short="fj", score="mase"),
+    "AnomalyJob": Resource(plural="anomalyjobs", short="aj", score="flagged"),
+}
 
 
 def definition(kind: str) -> dict[str, Any]:

@@ -298,8 +298,6 @@ class JobSpec(Model):
     engine: Engine = Engine.AUTO
     """auto starts in one pod and moves to a cluster only when the data do not fit. local is one pod, spark and dask are
     clusters."""
-    spark: Spark = Spark()
-    """The Spark cluster, where the engine is spark."""
     image: Annotated[str, Field(max_length=1024)] = ""
     """Container image of the run's pods. Empty: the operator's choice for the engine."""
     service_account_name: ObjectName = ""

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     """The cluster that computes the run does not start, or loses its executors again and again."""
     TOO_BIG_FOR_LOCAL = "TooBigForLocal"
     INTERRUPTED = "Interrupted"
+    LEARNT_NOTHING = "LearntNothing"
+    """The detector tells no rows apart, or does so by chance: nothing is published."""
     INTERNAL_ERROR = "InternalError"
 
     @property
@@ -71,6 +73,7 @@ _EXIT_CODES = {
     Reason.INVALID_SPEC: ExitCode.INVALID_JOB,
     Reason.NOT_INSTALLED: ExitCode.INVALID_JOB,
     Reason.DATA_ERROR: ExitCode.BAD_DATA,
+    Reason.LEARNT_NOTHING: ExitCode.BAD_DATA,
     Reason.SOURCE_NOT_FOUND: ExitCode.SOURCE_MISSING,
     Reason.SOURCE_EMPTY: ExitCode.SOURCE_MISSING,
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,

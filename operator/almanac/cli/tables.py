@@ -70,11 +70,15 @@ def _row(record: JobRecord, scores: Iterable[str], now: datetime, *, wide: bool,
         str(status.engine or ""),
         status.progress,
         f"{result.entities:,}" if result else "",
-        *(f"{result.scores[score]:.3f}" if result and score in result.scores else "" for score in scores),
+        *(_score(result.scores[score]) if result and score in result.scores else "" for score in scores),
     ]
     executors = status.executors.ready if status.executors else ""
     more = [record.reason, executors, status.run.id if status.run else "", result.uri if result else ""]
     return [*told, *(more if wide else []), age(record.created, now)]
+
+
+def _score(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.3f}"
 
 
 def age(since: datetime | None, now: datetime) -> str:
@@ -156,7 +160,8 @@ def summary(result: Result) -> str:
     told = [f"{result.entities:,} entities"]
     told += [f"{result.failed_entities:,} of them failed"] if result.failed_entities else []
     told += [f"{result.rows:,} rows read"]
-    told += [f"{name} {value:.3f}" for name, value in result.scores.items() if not name.startswith("seasonalnaive_")]
+    own = {name: value for name, value in result.scores.items() if not name.startswith("seasonalnaive_")}
+    told += [f"{name} {_score(value)}" for name, value in own.items()]
     return ", ".join(told)
 
 

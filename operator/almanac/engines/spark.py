@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from almanac import manifests, names, podtemplate
-from almanac.api import Engine, Job, Run
+from almanac.api import Engine, ForecastJob, Job, Run
 from almanac.api.checks import amount
 from almanac.api.common import Spark, SparkDriver, SparkExecutors
 from almanac.manifests import Manifest
@@ -49,7 +49,7 @@ def build(job: Job, run: Run, settings: Settings) -> list[Manifest]:
 
 def conf(job: Job, run: Run, settings: Settings) -> dict[str, str]:
     """Spark's settings for a run, by name. Those of the driver's own pod are read from its environment by Spark."""
-    spark, namespace = job.spec.spark, job.metadata.namespace
+    spark, namespace = _cluster(job), job.metadata.namespace
     return {
         **DEFAULTS,
         **_size(spark),
@@ -94,6 +94,12 @@ DEFAULTS = {
     "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 """Settings that a job may change."""
+
+
+def _cluster(job: Job) -> Spark:
+    """The cluster that a job asks for, whose kind has one: `lifecycle` starts none for others."""
+    assert isinstance(job, ForecastJob)  # noqa: S101 - see above
+    return job.spec.spark
 
 
 def _size(spark: Spark) -> dict[str, str]:
@@ -150,8 +156,8 @@ def _driver(job: Job, run: Run, settings: Settings, account: str) -> Manifest:
     spec["automountServiceAccountToken"] = True
     spec["volumes"][0] = _files(run)
     labels = manifests.labels(job, run, Engine.SPARK)
-    size = job.spec.spark.driver
-    return _sized(manifests.template(job, labels, spec, "", ""), job.spec.spark.conf, names.DRIVER, size)
+    cluster = _cluster(job)
+    return _sized(manifests.template(job, labels, spec, "", ""), cluster.conf, names.DRIVER, cluster.driver)
 
 
 PORTS = {"rpc": RPC_PORT, "blocks": BLOCK_PORT, "ui": UI_PORT, "metrics": manifests.PORT}
@@ -174,8 +180,8 @@ def _executor(job: Job, run: Run, settings: Settings) -> Manifest:
     spec = manifests.pod_spec(job, run, account, container)
     labels = manifests.labels(job, run, Engine.SPARK, names.EXECUTOR)
     made = manifests.template(job, labels, spec, "", "")
-    size = job.spec.spark.executors
-    return {"apiVersion": "v1", "kind": "Pod"} | _sized(made, job.spec.spark.conf, names.EXECUTOR, size)
+    cluster = _cluster(job)
+    return {"apiVersion": "v1", "kind": "Pod"} | _sized(made, cluster.conf, names.EXECUTOR, cluster.executors)
 
 
 def _sized(template: Manifest, conf: Mapping[str, str], role: str, size: SparkDriver | SparkExecutors) -> Manifest:

@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-operator docs crds kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-operator bench-anomaly docs crds kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -46,6 +46,9 @@ bench-spark: setup java data/cdnow/_SUCCESS ## Spark by hand and one machine aga
 
 bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000 jobs at once (about six minutes)
 	$(BIN)/python -m benchmarks.operating $(ARGS)
+
+bench-anomaly: setup data/shuttle/.fetched ## Detectors on published data, speed and memory beside XGBoost by hand (about ten minutes)
+	$(BIN)/python -m benchmarks.anomaly $(ARGS)
 
 docs: setup ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -107,3 +110,9 @@ $(KERNEL): $(wildcard jobs/almanac_jobs/kernel/*.[ch]) hatch_build.py | $(VENV)/
 data/cdnow/_SUCCESS: examples/cdnow.py examples/cdnow.txt | $(VENV)/local.stamp
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/cdnow.txt -d data/downloads
 	$(BIN)/python examples/cdnow.py data/downloads data/cdnow
+
+# The wheel of river brings the shuttle data of ODDS.
+data/shuttle/.fetched: benchmarks/shuttle.txt | $(VENV)/dev.stamp
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	  --python-version 3.12 -r benchmarks/shuttle.txt -d data/shuttle
+	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ import requests
 import raw
 from almanac import names, process
 from almanac.api import Phase
+from almanac.crd import RESOURCES
 from almanac.kubeconfig import Access, Token
 from almanac.settings import Settings
 from kube.cluster import SCHEDULER, Cluster
@@ -89,26 +91,30 @@ class Operator:
 
 
 class Ledger:
-    """The job `ledger`: what its user does, what becomes of its pods, and what is there to be seen of it.
+    """A job, `ledger` or `entries`: what its user does, what becomes of its pods, and what is there to be seen of it.
 
     Its pods are left alone by the nodes of a real cluster.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, make: Callable[..., Raw] = document) -> None:
+        """`make` gives the document of a job of any kind, from fields of its spec."""
         self._cluster = cluster
+        self._make = make
+        self._name = make()["metadata"]["name"]
+        self._plural = RESOURCES[make()["kind"]].plural
 
     # What a user does
 
     def submit(self, **spec: Any) -> None:
-        made = document(**spec)
+        made = self._make(**spec)
         made["spec"].setdefault("podTemplate", {}).setdefault("spec", {})["schedulerName"] = SCHEDULER
-        self._cluster.client.create("forecastjobs", made)
+        self._cluster.client.create(self._plural, made)
 
     def edit(self, **spec: Any) -> None:
-        self._cluster.client.patch("forecastjobs", "ledger", {"spec": spec})
+        self._cluster.client.patch(self._plural, self._name, {"spec": spec})
 
     def delete(self) -> None:
-        self._cluster.client.delete("forecastjobs", "ledger")
+        self._cluster.client.delete(self._plural, self._name)
 
     # What becomes of its pods
 
@@ -141,7 +147,7 @@ class Ledger:
 
     @property
     def document(self) -> Raw:
-        return self._cluster.client.get("forecastjobs", "ledger")
+        return self._cluster.client.get(self._plural, self._name)
 
     @property
     def status(self) -> Raw:

@@ -21,10 +21,10 @@ def time(moment: datetime) -> str:
 CREATED = goldens.START + timedelta(seconds=1)
 
 
-def driver(run: Run | None = None, created: datetime = CREATED, **status: Any) -> Raw:
+def driver(run: Run | None = None, created: datetime = CREATED, engine: Engine = Engine.LOCAL, **status: Any) -> Raw:
     """The driver of a run, as the operator creates it and the API stores it."""
     of = goldens.job(goldens.document("smallest"))
-    made = goldens.build(of, run or goldens.first_run(of), Engine.LOCAL, goldens.SETTINGS)[-1]
+    made = goldens.build(of, run or goldens.first_run(of), engine, goldens.SETTINGS)[-1]
     made["metadata"] |= {"uid": f"uid-of-{made['metadata']['name']}", "creationTimestamp": time(created)}
     return made | {"status": status}
 
@@ -51,6 +51,32 @@ def pod(of: Raw, created: datetime = CREATED, name: str = "a", **status: Any) ->
         "spec": template["spec"],
         "status": {"phase": "Pending", **status},
     }
+
+
+def executor(of: Raw, created: datetime = CREATED, name: str = "exec-1", **status: Any) -> Raw:
+    """An executor that the driver in this pod has asked for, as Spark makes it."""
+    metadata = of["metadata"]
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"], "controller": True}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{metadata['name']}-{name}",
+            "namespace": metadata["namespace"],
+            "uid": f"uid-of-{metadata['uid']}-{name}",
+            "creationTimestamp": time(created),
+            "labels": metadata["labels"] | {names.COMPONENT: names.EXECUTOR, "spark-role": "executor"},
+            "ownerReferences": [owner],
+        },
+        "spec": {"containers": [{"name": names.CONTAINER, "resources": {"limits": {"memory": "4096Mi"}}}]},
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def unschedulable(message: str) -> Raw:
+    """The status of a pod for which there is no node."""
+    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"conditions": [said]}
 
 
 def container(name: str = names.CONTAINER, **state: Any) -> Raw:

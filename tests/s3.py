@@ -71,15 +71,20 @@ class _Quiet(WSGIRequestHandler):
 class S3Server:
     """An S3 endpoint on this machine, empty at first. Buckets are the process's: one server at a time.
 
+    `address` is where it listens: another than the default is for those who are not on this machine.
+
     with S3Server() as s3:
         s3.make_bucket("lake")
         s3.faults.append(Fault(status=503, times=2))
     """
 
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self._address = address
+
     def __enter__(self) -> Self:
         self._application = _Application(DomainDispatcherApplication(create_backend_app))
-        self._server = make_server("127.0.0.1", 0, self._application, threaded=True, request_handler=_Quiet)
-        self.endpoint = f"http://127.0.0.1:{self._server.port}"
+        self._server = make_server(self._address, 0, self._application, threaded=True, request_handler=_Quiet)
+        self.endpoint = f"http://{self._address}:{self._server.port}"
         self.faults, self.requests = self._application.faults, self._application.requests
         self.environment = {
             "AWS_ACCESS_KEY_ID": "test",

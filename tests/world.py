@@ -17,8 +17,9 @@ import raw
 from almanac import lifecycle, names
 from almanac.api import Condition, Engine, Job, JobError, JobStatus
 from almanac.decision import Action, Create, Decision, Delete, Event, Suspend
-from almanac.manifests import NEVER_RETRIED, config_map, driver
-from almanac.observed import Observed, Refusal, observe, warning
+from almanac.engines import COMPANIONS, build
+from almanac.manifests import NEVER_RETRIED
+from almanac.observed import Observed, Progress, Refusal, observe, warning
 from almanac.resource import read_job, read_status, status_patch
 from manifests import document
 
@@ -46,7 +47,10 @@ class World:
         self.job["metadata"] |= {"namespace": "default", "uid": goldens.UID, "generation": 1}
         self.drivers: dict[str, Raw] = {}
         self.pods: dict[str, Raw] = {}
-        self.config_maps: dict[str, Raw] = {}
+        self.executors: dict[str, Raw] = {}
+        """Pods that drivers' pods have asked for."""
+        self.companions: dict[tuple[str, str], Raw] = {}
+        """What was created with drivers, by kind and name."""
         self.warnings: list[Raw] = []
         self.created: list[Raw] = []
         """Every driver that there has ever been, in order."""
@@ -55,6 +59,8 @@ class World:
         """Requests so far that changed something."""
         self.refusal: Refusal | None = None
         """What the API has against creating anything."""
+        self.progress: Progress | None = None
+        """What the driver says of how far it is."""
         self.engines: frozenset[Engine] = lifecycle.ENGINES
 
     # What there is to see.
@@ -72,6 +78,10 @@ class World:
     @property
     def active(self) -> list[Raw]:
         return [one for one in self.drivers.values() if not ended(one)]
+
+    @property
+    def config_maps(self) -> set[str]:
+        return {name for kind, name in self.companions if kind == "ConfigMap"}
 
     def condition(self, kind: str) -> Condition:
         (only,) = [one for one in self.status.conditions if one.type == kind]
@@ -150,6 +160,15 @@ class World:
         self.pods_of(self.driver)[-1]["status"] = {"phase": "Pending", **status}
         self.sync()
 
+    def executor(self, name: str = "exec-1", **status: Any) -> None:
+        """Let the newest pod of the active driver have an executor in this state."""
+        of = self.pods_of(self.driver)[-1]
+        before = self.executors.get(f"{of['metadata']['name']}-{name}")
+        made = raw.executor(of, self.now, name, **status)
+        if before is not None:
+            made["metadata"]["creationTimestamp"] = before["metadata"]["creationTimestamp"]
+        self.executors[made["metadata"]["name"]] = made
+
     def exit(self, code: int, message: str = "", reason: str = "Error") -> None:
         """End the newest pod of the active driver, and let the Job controller see it."""
         run = self.driver["metadata"]["labels"][names.RUN]
@@ -180,7 +199,7 @@ class World:
 
     def view(self) -> View:
         """What there is now, for somebody who acts on it later."""
-        return View(self.job, [*self.drivers.values()], [*self.pods.values()])
+        return View(self.job, [*self.drivers.values()], [*self.pods.values(), *self.executors.values()])
 
     def reconcile_late(self, view: View) -> None:
         """Let an operator look once whose watches have stopped some time ago."""
@@ -205,10 +224,10 @@ class World:
         return lifecycle.decide(read, status, seen, self.now, self.engines)
 
     def _round(self, view: View, limit: int | None, fresh: bool) -> Decision:
-        job, seen = view.job, replace(view.seen, fresh=fresh)
+        job, seen = view.job, replace(view.seen, fresh=fresh, progress=self.progress)
         decision = self.decide(seen, job)
         if decision.look:
-            job, seen = self.job, replace(self.view().seen, live=True)
+            job, seen = self.job, replace(self.view().seen, live=True, progress=self.progress)
             decision = self.decide(seen, job)
         if decision.ask:
             told = [found for one in self.warnings if (found := warning(one)) and found.about == decision.ask.uid]
@@ -244,16 +263,18 @@ class World:
             known = seen.named(action.driver)
             if there and known and known.uid == there["metadata"]["uid"]:
                 self.delete_driver(action.driver)
-            self.config_maps.pop(action.driver, None)
+            for kind in COMPANIONS[action.engine]:
+                self.companions.pop((kind, action.driver), None)
         elif there:
             self._suspend(action, there)
 
     def _create(self, action: Create, document: Raw) -> None:
         job = read_job(document)
         assert isinstance(job, Job)
-        self.config_maps.setdefault(action.run.driver, config_map(job, action.run, action.engine))
+        *others, made = build(job, action.run, action.engine, goldens.SETTINGS)
+        for one in others:
+            self.companions.setdefault((one["kind"], one["metadata"]["name"]), one)
         if action.run.driver not in self.drivers:
-            made = driver(job, action.run, action.engine, goldens.SETTINGS)
             identity = {"uid": f"driver-{len(self.created)}", "creationTimestamp": raw.time(self.now)}
             made |= {"metadata": made["metadata"] | identity, "status": {}}
             self.drivers[action.run.driver] = made

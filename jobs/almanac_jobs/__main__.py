@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from almanac.api import Engine, ExitCode, ForecastJob, JobError, Reason, Report, invalid_spec, problems
+from almanac.api import KINDS, Engine, ExitCode, Job, JobError, Reason, Report, invalid_spec, problems
+from almanac.api.errors import shorten
 from almanac_jobs import endpoint, engines, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ended.exit_code if isinstance(ended, Failed) else 0
 
 
-def load(file: Path) -> ForecastJob:
+def load(file: Path) -> Job:
     """The job in a JSON file.
 
     Raises:
@@ -75,8 +76,12 @@ def load(file: Path) -> ForecastJob:
         raise JobError(Reason.INVALID_SPEC, f"{file}: is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise JobError(Reason.INVALID_SPEC, f"{file}: is no job: a job is an object with apiVersion, kind and spec")
+    named = document.get("kind")
+    kind = KINDS.get(named) if isinstance(named, str) else None
+    if kind is None:
+        raise JobError(Reason.INVALID_SPEC, f"{file}: kind: must be {' or '.join(KINDS)} (got {shorten(named)})")
     try:
-        return ForecastJob.parse(document)
+        return kind.parse(document)
     except ValidationError as error:
         raise invalid_spec(problems(error)) from error
 

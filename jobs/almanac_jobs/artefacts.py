@@ -1,6 +1,8 @@
 """What a run writes, and how it is published: all files, then report.json, then latest.json points to it.
 
     {output}/runs/{run}/{table}/bucket=0000/part-0.parquet    forecasts, parameters, history, scores
+                                                              or scores, contributions, entities, ledger
+    {output}/runs/{run}/model.json, *.ubj, explanations/      of an AnomalyJob
     {output}/runs/{run}/report.html
     {output}/runs/{run}/report.json     last: its presence says that the run is complete; names every file
     {output}/runs/{run}/.open           while processes of several machines write; gone once the run is over
@@ -31,7 +33,8 @@ FORMAT = 1
 FIELD = "spec.output.uri"
 RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
 OPEN = ".open"
-TABLES = ("forecasts", "parameters", "history", "scores")
+TABLES = ("forecasts", "parameters", "history", "scores", "contributions", "entities", "ledger")
+_DOCUMENTS = (PAGE, "model.json", "model.ubj", "student.ubj", "columns", "explanations")
 STALE = timedelta(days=7)
 """A run that is not complete and has written nothing for so long is not going to be."""
 
@@ -108,6 +111,10 @@ class RunWriter:
         """Take note of files of the run that were written, here or by a copy of this writer."""
         with self._lock:
             self._files.update(files)
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Write a file that is no table: a model, a document."""
+        self.register({path: self._write(path, data)})
 
     def write_page(self, html: str) -> None:
         """Write the page that people look at."""
@@ -243,7 +250,9 @@ def _left_behind(folder: Location, now: datetime) -> bool:
     """Whether a folder holds files of a run, nothing else, and no new ones."""
     files = objects.files(folder)
     names = {info.path.removeprefix(f"{folder.path}/").split("/")[0] for info in files}
-    own = all(name.startswith(".") or name in (*TABLES, PAGE) for name in names)  # dots: writes that were cut short
+    own = all(
+        name.startswith(".") or name in (*TABLES, *_DOCUMENTS) for name in names
+    )  # dots: writes that were cut short
     return bool(files) and own and all(info.mtime < now - STALE for info in files)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,9 @@ from almanac_jobs.buckets import bucket_of
 from almanac_jobs.calendar import Calendar, Frequency
 from almanac_jobs.forecast import fit
 from almanac_jobs.storage import Location, open_location, storage_errors
+
+if TYPE_CHECKING:
+    from almanac_jobs.scoring import AnomalyRun
 
 Entity = str | int | date
 
@@ -38,7 +41,7 @@ class UnknownEntityError(KeyError):
         return str(self.args[0])
 
 
-def load(uri: str, storage: Storage | None = None) -> Model | EntityModel:
+def load(uri: str, storage: Storage | None = None) -> Model | EntityModel | AnomalyRun:
     """The newest complete run below an output's URI, the run whose folder `uri` is, or the model of an entity's folder.
 
     Raises:
@@ -49,6 +52,15 @@ def load(uri: str, storage: Storage | None = None) -> Model | EntityModel:
     pointer = latest(place)
     folder = place / pointer["path"] if pointer else place
     report = document(folder / REPORT)
+    if report is not None and report["job"]["kind"] == "AnomalyJob":
+        try:
+            from almanac_jobs.scoring import AnomalyRun  # only now: it takes libraries that others do without
+        except ModuleNotFoundError as error:
+            if str(error.name).startswith("almanac"):
+                raise
+            missing = f"uri: anomalies need {error.name}, which is not installed: pip install 'almanac[anomaly]'"
+            raise JobError(Reason.NOT_INSTALLED, missing) from error
+        return AnomalyRun.load(folder, report)
     if report is not None:
         return Model(folder, report)
     alone = None if pointer else per_entity.read(place)
@@ -94,73 +106,36 @@ class EntityModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """The models that a run has fitted, and its tables. Tables are Arrow's: `.to_pandas()` makes frames of them."""
+class Results:
+    """The tables of a run of any kind. Tables are Arrow's: `.to_pandas()` makes frames of them."""
 
     folder: Location
     """Where the run lies."""
     report: dict[str, Any]
     """report.json of the run."""
 
+    listing: ClassVar[str]
+    """The table with one row an entity."""
+
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the run's tables."""
-        return tuple(sorted({file["path"].split("/")[0] for file in self.report["files"] if "/" in file["path"]}))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What forecasting needs besides parameters: frequency, timeZone, intervals, floor."""
-        settings: dict[str, Any] = self.report["forecasting"]
-        return settings
+        paths = (file["path"] for file in self.report["files"])
+        return tuple(sorted({path.split("/")[0] for path in paths if path.endswith(".parquet")}))
 
     @property
     def entities(self) -> pa.ChunkedArray:
         """All entities, by bucket and name."""
-        return pa.chunked_array([chunk for part in self.parts("parameters", ["entity"]) for chunk in part[0].chunks])
+        return pa.chunked_array([chunk for part in self.parts(self.listing, ["entity"]) for chunk in part[0].chunks])
 
     def first_entities(self, count: int) -> list[Entity]:
         """The first `count` entities, by bucket and name: for a look at what there is, without reading all of them."""
         found: list[Entity] = []
-        for part in self.parts("parameters", ["entity"]):
+        for part in self.parts(self.listing, ["entity"]):
             found += part.column("entity").slice(0, count - len(found)).to_pylist()
             if len(found) == count:
                 break
         return found
-
-    def forecasts(self, entity: Entity) -> pa.Table:
-        """What the run has forecast for one entity: time, mean and interval bounds. Raises UnknownEntityError."""
-        return self._rows("forecasts", entity)
-
-    def parameters(self, entity: Entity) -> pa.Table:
-        """One entity's fitted model, one row. Raises UnknownEntityError."""
-        return self._rows("parameters", entity)
-
-    def scores(self, entity: Entity) -> pa.Table | None:
-        """How good the forecasts of one entity were, one row; None if the run was not evaluated.
-
-        Raises UnknownEntityError.
-        """
-        return self._rows("scores", entity) if "scores" in self.tables else None
-
-    def history(self, entity: Entity) -> pa.Table:
-        """The end of one entity's history, one row. Raises UnknownEntityError."""
-        return self._rows("history", entity)
-
-    def forecast(self, horizon: int, entity: Entity | None = None, levels: Sequence[float] | None = None) -> pa.Table:
-        """Forecast `horizon` periods from the end of each history, for one entity or all, from the fitted models.
-
-        `levels` are those of the intervals in percent; default: the run's. Columns and rows are as in the table
-        `forecasts`; entities that have no forecast have no row. Raises UnknownEntityError, and ValueError for a horizon
-        or level that cannot be.
-        """
-        if entity is not None:
-            return forecast_table(self.parameters(entity), horizon, self.settings, levels)
-        return pa.concat_tables(list(self.forecast_parts(horizon, levels)))
-
-    def forecast_parts(self, horizon: int, levels: Sequence[float] | None = None) -> Iterator[pa.Table]:
-        """As `forecast` for all entities, a bucket at a time: memory holds one."""
-        for part in self.parts("parameters"):
-            yield forecast_table(part, horizon, self.settings, levels)
 
     def verify(self) -> None:
         """Compare every file of the run with its sha256 in the report.
@@ -180,17 +155,18 @@ class Model:
             with self._opened(table, bucket) as file:
                 yield file.read(columns)
 
-    def _rows(self, table: str, entity: Entity) -> pa.Table:
+    def rows_of(self, table: str, entity: Entity) -> pa.Table:
+        """One entity's rows of a table. Raises UnknownEntityError."""
         wanted = self._typed(entity)
         with self._opened(table, int(bucket_of(wanted, self.report["buckets"])[0])) as file:
             name = wanted[0].as_py()
             groups = [i for i in range(file.num_row_groups) if _may_hold(file.metadata.row_group(i), name)]
             near = file.read_row_groups(groups)
         rows = near.filter(pc.equal(near.column("entity"), wanted[0]))
-        if not len(rows) and table == "parameters":
+        if not len(rows) and table == self.listing:
             raise UnknownEntityError(self._unknown(entity))
         if not len(rows):
-            self.parameters(entity)  # which raises if the entity is not of this run
+            self.rows_of(self.listing, entity)  # which raises if the entity is not of this run
         return rows
 
     @contextmanager
@@ -213,6 +189,54 @@ class Model:
         return (
             f"no entity `{entity}` in {self.folder.uri}: there are {', '.join(f'`{name}`' for name in near)} and others"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Model(Results):
+    """The models that a ForecastJob has fitted, and its tables."""
+
+    listing = "parameters"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What forecasting needs besides parameters: frequency, timeZone, intervals, floor."""
+        settings: dict[str, Any] = self.report["forecasting"]
+        return settings
+
+    def forecasts(self, entity: Entity) -> pa.Table:
+        """What the run has forecast for one entity: time, mean and interval bounds. Raises UnknownEntityError."""
+        return self.rows_of("forecasts", entity)
+
+    def parameters(self, entity: Entity) -> pa.Table:
+        """One entity's fitted model, one row. Raises UnknownEntityError."""
+        return self.rows_of("parameters", entity)
+
+    def scores(self, entity: Entity) -> pa.Table | None:
+        """How good the forecasts of one entity were, one row; None if the run was not evaluated.
+
+        Raises UnknownEntityError.
+        """
+        return self.rows_of("scores", entity) if "scores" in self.tables else None
+
+    def history(self, entity: Entity) -> pa.Table:
+        """The end of one entity's history, one row. Raises UnknownEntityError."""
+        return self.rows_of("history", entity)
+
+    def forecast(self, horizon: int, entity: Entity | None = None, levels: Sequence[float] | None = None) -> pa.Table:
+        """Forecast `horizon` periods from the end of each history, for one entity or all, from the fitted models.
+
+        `levels` are those of the intervals in percent; default: the run's. Columns and rows are as in the table
+        `forecasts`; entities that have no forecast have no row. Raises UnknownEntityError, and ValueError for a horizon
+        or level that cannot be.
+        """
+        if entity is not None:
+            return forecast_table(self.parameters(entity), horizon, self.settings, levels)
+        return pa.concat_tables(list(self.forecast_parts(horizon, levels)))
+
+    def forecast_parts(self, horizon: int, levels: Sequence[float] | None = None) -> Iterator[pa.Table]:
+        """As `forecast` for all entities, a bucket at a time: memory holds one."""
+        for part in self.parts("parameters"):
+            yield forecast_table(part, horizon, self.settings, levels)
 
 
 def _may_hold(group: pq.RowGroupMetaData, entity: Entity) -> bool:

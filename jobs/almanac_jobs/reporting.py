@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from almanac.api import Engine, ExitCode, Family, ForecastJob, ForecastModel, ForecastSpec, Reason, Report, Result
+from almanac.api import Engine, ExitCode, Family, ForecastJob, ForecastModel, Job, JobSpec, Reason, Report, Result
 from almanac_jobs.forecast.types import FAILED
 from almanac_jobs.parts import Summary
 from almanac_jobs.report.page import ReportData
@@ -26,14 +26,10 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """All that is known once the tables are written.
+class Circumstances:
+    """What is known of a run of any kind once its tables are written. `manifest` is the job as a person wrote it."""
 
-    `manifest` is the job as a person wrote it, `counts` what became of the rows that meet its filter; `first` and
-    `last` are the first and the last period of the data.
-    """
-
-    job: ForecastJob
+    job: Job
     manifest: str
     run: str
     engine: Engine
@@ -42,6 +38,31 @@ class Facts:
     durations: Mapping[str, float]
     versions: Mapping[str, str]
     git_revision: str | None
+
+    def record(self) -> dict[str, Any]:
+        """What report.json says of every kind."""
+        job = self.job
+        return {
+            "job": {"kind": job.kind, "namespace": job.metadata.namespace, "name": job.metadata.name},
+            "startTime": _timestamp(self.started),
+            "endTime": _timestamp(self.finished),
+            "engine": self.engine.value,
+            "versions": dict(self.versions),
+            "gitRevision": self.git_revision,
+            "specHash": job.spec.hash,
+            "spec": _shareable(job.spec),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Facts(Circumstances):
+    """All that is known once the tables of a forecast are written.
+
+    `counts` say what became of the rows that meet the job's filter; `first` and `last` are the first and the last
+    period of the data.
+    """
+
+    job: ForecastJob
     counts: Counts
     entities: int
     entity_type: str
@@ -95,15 +116,8 @@ def record(facts: Facts) -> dict[str, Any]:
     """What report.json says besides the files."""
     job, counts = facts.job, facts.counts
     return {
-        "job": {"kind": job.kind, "namespace": job.metadata.namespace, "name": job.metadata.name},
-        "startTime": _timestamp(facts.started),
-        "endTime": _timestamp(facts.finished),
-        "engine": facts.engine.value,
-        "versions": dict(facts.versions),
-        "gitRevision": facts.git_revision,
+        **facts.record(),
         "seed": None,  # nothing is random: series are searched from fixed points
-        "specHash": job.spec.hash,
-        "spec": _shareable(job.spec),
         "source": {
             "rows": counts.rows,
             "nullEntities": counts.null_entities,
@@ -153,11 +167,12 @@ def report(record: Mapping[str, Any], uri: str, message: str) -> Report:
 _SECRET = re.compile("secret|password|token|credential|key", re.IGNORECASE)  # as Spark's own redaction has it
 
 
-def _shareable(spec: ForecastSpec) -> dict[str, Any]:
+def _shareable(spec: JobSpec) -> dict[str, Any]:
     """The spec with its defaults, for whoever may read results: without what may hold secrets."""
     told: dict[str, Any] = spec.model_dump(mode="json", exclude={"pod_template"}, exclude_none=True)
-    conf = told["spark"]["conf"]
-    told["spark"]["conf"] = {name: "(redacted)" if _SECRET.search(name) else value for name, value in conf.items()}
+    if "spark" in told:
+        conf = told["spark"]["conf"]
+        told["spark"]["conf"] = {name: "(redacted)" if _SECRET.search(name) else value for name, value in conf.items()}
     return told
 
 

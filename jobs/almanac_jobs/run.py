@@ -1,30 +1,32 @@
-"""The pipeline of a run: read, then fit, evaluate and write bucket by bucket, then publish.
+"""A run from beginning to end, for every kind of job; what a kind does in it is in `forecasting` and `detecting`.
 
-An engine reads and does the buckets; all else happens here. The clock and ids are arguments; nothing is printed.
+What a run writes is in a folder of its own, which counts once its report is there: a run that fails or is stopped
+changes nothing that was there before. The clock and ids are arguments; nothing is printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, JobError, Layout, Output, Reason, Report
-from almanac_jobs import artefacts, engines, per_entity, provenance, reporting, source
+from almanac.api import AnomalyJob, Engine, ForecastJob, Job, JobError, Layout, Output, Reason, Report
+from almanac_jobs import artefacts, forecasting, per_entity, reporting
 from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.model import Model
-from almanac_jobs.parts import Recipe, Summary
 from almanac_jobs.progress import Progress
-from almanac_jobs.report.page import ReportData, render
-from almanac_jobs.reporting import Facts
-from almanac_jobs.resources import GIB, memory_limit
-from almanac_jobs.source import Dataset
 from almanac_jobs.storage import Location, open_location
-from almanac_jobs.work import BucketWork
+from almanac_jobs.task import Look, Made, Task
 
-BYTES_PER_ROW = 64
-"""Memory that a row of the source takes at most: that of an observation of its own."""
+if TYPE_CHECKING:
+    from almanac_jobs.detecting import Trial
+    from almanac_jobs.forecasting import Sample
+    from almanac_jobs.report.anomalies import AnomalyData
+    from almanac_jobs.report.page import ReportData
+
+    Page = ReportData | AnomalyData
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,11 @@ class Outcome:
     """A complete run: its report, and what its page says."""
 
     report: Report
-    page: ReportData
+    page: Page
 
 
 def run(
-    job: ForecastJob,
+    job: Job,
     *,
     engine: Engine,
     run_id: str,
@@ -54,55 +56,25 @@ def run(
         JobError: whatever a person can mend. What this run has written is deleted then, and results of earlier runs
             are as they were.
     """
+    kind = _kind(job)
     started = clock()
     progress.start("read", unit="rows")
     writer = RunWriter(job.spec.output, job.spec.storage, run_id)
-    begun = False
+    task = Task(job, manifest, run_id, engine, clock, started, progress, writer, escalate)
     try:
-        with engines.opened(engine, job, progress) as machine:
-            dataset = _dataset(job.spec, escalate=escalate)
-            progress.expect(dataset.rows)
-            observed = machine.read(job.spec, dataset, progress)
-            if job.spec.output.layout is Layout.PER_ENTITY:
-                per_entity.check_number(observed.entities)
-            begun = True
-            if engine is not Engine.LOCAL:
-                writer.share()
-            summary = _fit(job.spec, observed, writer, progress)
-        progress.start("report")
-        label = observed.calendar.label
-        facts = Facts(
-            job=job,
-            manifest=manifest,
-            run=run_id,
-            engine=engine,
-            started=started,
-            finished=clock(),
-            durations={stage.stage: stage.seconds for stage in progress.finished()},
-            versions=provenance.versions(),
-            git_revision=provenance.git_revision(),
-            counts=observed.counts,
-            entities=observed.entities,
-            entity_type=str(observed.entity_type),
-            buckets=observed.buckets,
-            frequency=str(observed.calendar.frequency),
-            first=label(observed.first_period),
-            last=label(observed.last_period),
-            summary=summary,
-        )
-        page = reporting.page_data(facts)
-        writer.write_page(render(page))
+        made: Made[Page] = kind.carry_out(job, task)
+        writer.write_page(made.html)
         progress.check()
-        record = writer.publish(reporting.record(facts))
+        record = writer.publish(made.record)
     except BaseException:
-        if begun:  # only now, when the engine is gone with all that may still have written
+        if task.begun:  # only now, when the engine is gone with all that may still have written
             writer.abandon()
         raise
     message = _settle(job.spec.output, writer.output, record, clock(), progress)
-    return Outcome(reporting.report(record, writer.folder.uri, message), page)
+    return Outcome(reporting.report(record, writer.folder.uri, message), made.page)
 
 
-def resume(job: ForecastJob, *, run_id: str, now: datetime, progress: Progress) -> Report | None:
+def resume(job: Job, *, run_id: str, now: datetime, progress: Progress) -> Report | None:
     """The report of a run of this job that is complete already; None if there is none of this id.
 
     For a driver that is started again: the attempt before may have ended before it had told anybody, or before it had
@@ -119,83 +91,44 @@ def resume(job: ForecastJob, *, run_id: str, now: datetime, progress: Progress) 
     return reporting.report(record, (output / artefacts.RUNS / run_id).uri, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One entity, fitted: on how many `observed` periods, from which to which, and its rows of the two tables."""
-
-    entity: str
-    observed: int
-    first: str
-    last: str
-    parameters: Mapping[str, Any]
-    forecasts: Sequence[Mapping[str, Any]]
-
-
-def sample(job: ForecastJob, progress: Progress) -> Sample:
-    """Fit one entity on 30 of its periods, whatever `minObservations` says, and write nothing.
+def sample(job: Job, progress: Progress) -> Sample | Trial:
+    """Try a job on a little of its data, and write nothing.
 
     Raises:
         JobError: as `run` does.
     """
-    progress.start("read")
-    observations = source.sample(job.spec)
-    progress.start("fit", 1, "series")
-    spec = job.spec.model_copy(update={"min_observations": 1, "evaluation": Evaluation(windows=0)})
-    fitted = Recipe(spec, observations.calendar).work(observations, 0, 1, progress).tables
-    progress.finish()
-    label = observations.calendar.label
-    return Sample(
-        entity=str(observations.entities[0]),
-        observed=len(observations.value),
-        first=label(int(observations.period[0])),
-        last=label(observations.last_period),
-        parameters=fitted["parameters"].to_pylist()[0],
-        forecasts=fitted["forecasts"].to_pylist(),
-    )
+    tried: Sample | Trial = _kind(job).sample(job, progress)
+    return tried
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What footers say of a source: files, bytes, rows, and the `memory` that it may take of the `limit` there is."""
-
-    files: int
-    bytes: int
-    rows: int
-    memory: int
-    limit: int
-
-
-def look(job: ForecastJob) -> Look:
+def look(job: Job) -> Look:
     """Look at a job's source without reading a row of it, and at its output without writing to it.
 
     Raises:
         JobError: as `run` does.
     """
-    dataset = source.open_dataset(job.spec.source, job.spec.storage)
+    seen: Look = _kind(job).look(job)
     RunWriter(job.spec.output, job.spec.storage, "none")
-    need = dataset.rows * BYTES_PER_ROW
-    return Look(len(dataset.files), dataset.bytes, dataset.rows, need, memory_limit())
+    return seen
 
 
-def _dataset(spec: ForecastSpec, *, escalate: bool) -> Dataset:
-    dataset = source.open_dataset(spec.source, spec.storage)
-    limit = memory_limit()
-    if escalate and dataset.rows * BYTES_PER_ROW > limit:
-        raise JobError(
-            Reason.TOO_BIG_FOR_LOCAL,
-            f"spec.source.uri: {dataset.rows:,} rows may take {dataset.rows * BYTES_PER_ROW / GIB:.1f} GiB of memory, "
-            f"and this process has {limit / GIB:.1f} GiB",
-        )
-    return dataset
+def _kind(job: Job) -> ModuleType:
+    """The module with what the job's kind does: `carry_out`, `sample` and `look`.
 
-
-def _fit(spec: ForecastSpec, observed: engines.Source, writer: RunWriter, progress: Progress) -> Summary:
-    """Fit and write every bucket."""
-    progress.start("fit", observed.entities, "series")
-    done = list(observed.map_buckets(BucketWork(Recipe(spec, observed.calendar), writer), progress))
-    for one in done:
-        writer.register(one.files)
-    return Summary.sum([one.summary for one in sorted(done, key=lambda one: one.bucket)])
+    Raises:
+        JobError: NotInstalled, if a library is missing that only this kind needs.
+    """
+    if isinstance(job, ForecastJob):
+        return forecasting
+    assert isinstance(job, AnomalyJob)  # noqa: S101 - there is no other kind
+    try:
+        from almanac_jobs import detecting  # only now: it takes libraries that others do without
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("almanac"):
+            raise
+        missing = f"kind: an AnomalyJob needs {error.name}, which is not installed: pip install 'almanac[anomaly]'"
+        raise JobError(Reason.NOT_INSTALLED, missing) from error
+    return detecting
 
 
 def _settle(output: Output, place: Location, record: Mapping[str, Any], now: datetime, progress: Progress) -> str:

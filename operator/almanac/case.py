@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from almanac import runs
+from almanac import executors, runs
 from almanac.api import Engine, Job, JobStatus, Phase, Run
 from almanac.decision import Action, Ask, Delete
 from almanac.observed import Driver, Observed
@@ -52,18 +52,19 @@ class Verdict:
 LOOK = Verdict(Phase.PENDING, "", "", look=True)
 """More must be known first."""
 
-NO_PROGRESS: dict[str, Any] = {"progress": "", "stage": "", "done": None, "total": None}
+NO_PROGRESS: dict[str, Any] = {"progress": "", "stage": "", "done": None, "total": None, "executors": None}
 """The progress of a run that has none."""
 
 
 def over(case: Case, run: Run, reason: str, message: str, end: datetime | None = None) -> Verdict:
     """The run has failed. Its driver, if it has one, is deleted once that is on record; without one, the rest is."""
     end = end or second(case.now)
-    rest = () if case.driver else (Delete(run.driver),)
+    rest = () if case.driver else (Delete(run.driver, case.engine),)
     past = runs.over(run, Phase.FAILED, reason, end)
     changes = {
         "run": run.model_copy(update={"end_time": end}),
         "history": runs.remembered(case.before.history, past),
+        "executors": executors.over(case.before.executors),
     }
     return Verdict(Phase.FAILED, reason, message, changes, rest, requeue=case.now)
 

@@ -57,9 +57,15 @@ WARNINGS = Resource("", "v1", "events", "Event")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
-_CREATED = {(one.group, one.version, one.kind): one for one in (DRIVERS, CONFIG_MAPS)} | {
-    ("", "v1", "Service"): Resource("", "v1", "services", "Service"),
+SERVICES = Resource("", "v1", "services", "Service")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+
+CREATED: dict[str, Resource] = {
+    one.kind: one for one in (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES, CONFIG_MAPS, DRIVERS)
 }
+"""What runs are made of, by kind."""
 
 
 class ApiError(Exception):
@@ -180,8 +186,7 @@ class Cluster:
 
     async def create(self, manifest: Raw) -> dict[str, Any] | None:
         """Create an object; None where one of its name exists. A field that the API does not know is refused."""
-        group, _, version = manifest["apiVersion"].rpartition("/")
-        resource = _CREATED[group, version, manifest["kind"]]
+        resource = CREATED[manifest["kind"]]
         path = resource.path(manifest["metadata"]["namespace"])
         try:
             return await self._call("POST", path, manifest, query={"fieldValidation": "Strict"})

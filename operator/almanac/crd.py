@@ -35,7 +35,10 @@ class Resource:
     score: str
 
 
-RESOURCES = {"ForecastJob": Resource(plural="forecastjobs", short="fj", score="mase")}
+RESOURCES = {
+    "ForecastJob": Resource(plural="forecastjobs", short="fj", score="mase"),
+    "AnomalyJob": Resource(plural="anomalyjobs", short="aj", score="flagged"),
+}
 
 
 def definition(kind: str) -> dict[str, Any]:
@@ -99,6 +102,7 @@ def _columns(resource: Resource) -> list[dict[str, Any]]:
         column("Entities", ".status.result.entities", "integer"),
         column(resource.score.upper(), f".status.result.scores.{resource.score}", "number"),
         column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        column("Executors", ".status.executors.ready", priority=1),
         column("Age", ".metadata.creationTimestamp", "date"),
     ]
 

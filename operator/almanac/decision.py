@@ -19,12 +19,13 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete the driver of this name, its pods, and what was created with it under the same name.
+    """Delete the driver of this name, its pods, and what its engine has created with it under the same name.
 
     Where no driver of that name was seen, only the rest is: a Job that has the name may be somebody else's.
     """
 
     driver: str
+    engine: Engine = Engine.LOCAL
 
 
 @dataclass(frozen=True, slots=True)

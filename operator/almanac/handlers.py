@@ -149,7 +149,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = SILENCE
     settings.watching.chunk_size = PAGE
     settings.watching.label_selectors[DRIVERS.group, DRIVERS.version, DRIVERS.plural] = names.DRIVER_SELECTOR
-    settings.watching.label_selectors[PODS.group, PODS.version, PODS.plural] = names.DRIVER_SELECTOR
+    settings.watching.label_selectors[PODS.group, PODS.version, PODS.plural] = names.POD_SELECTOR
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Backoffs()

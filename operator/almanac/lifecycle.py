@@ -16,16 +16,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from almanac import names, runs, troubles
+from almanac import executors, names, runs, troubles
 from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
 from almanac.decision import Create, Decision, Delete, Event, Suspend
 from almanac.endings import Ending, ending
+from almanac.executing import executing
 from almanac.observed import Driver, Observed, Progress, Refusal
 from almanac.waiting import PATIENCE, waiting
 
-ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL})
+ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL, Engine.SPARK})
 """The engines that this operator can start."""
 
 CLUSTERS = {"ForecastJob": Engine.SPARK}
@@ -85,9 +86,11 @@ def _verdict(case: Case) -> Verdict:
         resumed = (Suspend(driver.name, False),)
         return Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed, requeue=case.now + PATIENCE)
     pods = case.seen.pods_of(driver)
-    if any(pod.running for pod in pods):
-        return Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", _progressed(case.seen.progress))
-    return waiting(case, run, driver, pods)
+    running = next((pod for pod in reversed(pods) if pod.running), None)
+    if running is not None:
+        return executing(case, run, running, _progressed(case.seen.progress))
+    verdict = waiting(case, run, driver, pods)
+    return replace(verdict, changes={"executors": executors.over(case.before.executors), **verdict.changes})
 
 
 def _start(case: Case, trigger: Trigger) -> Verdict:
@@ -196,7 +199,7 @@ def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
     if how.succeeded:
         return _succeeded(case, run, how, end)
     if not (how.too_big and case.job.spec.engine is Engine.AUTO and driver.engine is Engine.LOCAL):
-        return over(case, run, how.reason, how.message, end)
+        return over(case, run, how.reason, executors.told(how.message, case.before.executors), end)
     cluster = CLUSTERS.get(case.job.kind)
     if cluster is None or cluster not in case.engines:
         message = f"{how.message}: {_SMALLER}: this operator has no engine {cluster or 'of a cluster'} to go on with"
@@ -267,7 +270,7 @@ def _swept(case: Case) -> tuple[tuple[Delete, ...], datetime | None]:
             continue
         expiry = None if driver.outcome is None else (driver.outcome.time or driver.created) + ttl
         if expiry is None or expiry <= case.now:
-            useless.append(Delete(driver.name))
+            useless.append(Delete(driver.name, driver.engine))
         else:
             expiries.append(expiry)
     return tuple(useless), min(expiries, default=None)

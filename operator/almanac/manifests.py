@@ -1,4 +1,4 @@
-"""What engines share: a run's metadata, the ConfigMap with its job, and the driver, a batch/v1 Job.
+"""What engines share: a run's metadata, the ConfigMap with its job, the driver (a batch/v1 Job), and what a pod is.
 
 Builds plain dicts from values and touches nothing. Every manifest is owned by the job's custom resource, so that
 Kubernetes deletes it together with the job, and carries labels of Almanac's own alone: a label copied from the job
@@ -13,11 +13,12 @@ from typing import Any
 
 from almanac import names, podtemplate
 from almanac.api import Engine, ExitCode, Job, Run
-from almanac.settings import Settings
 
 Manifest = dict[str, Any]
 
 JOB_FILE = "job.json"
+COMMAND = ["python", "-m", "almanac_jobs"]
+"""The program that a driver runs."""
 TERMINATION_LOG = "/dev/termination-log"
 PORT = 9400
 """Where a driver tells its progress (/progress) and metrics (/metrics)."""
@@ -53,12 +54,12 @@ def metadata(job: Job, run: Run, engine: Engine) -> Manifest:
     }
 
 
-def labels(job: Job, run: Run, engine: Engine) -> dict[str, str]:
-    """The labels of a run's driver, and of its pods."""
+def labels(job: Job, run: Run, engine: Engine, component: str = names.DRIVER) -> dict[str, str]:
+    """The labels of a run's driver and of its pods, or of another component's."""
     return {
         names.NAME: names.ALMANAC,
         names.MANAGED_BY: names.ALMANAC,
-        names.COMPONENT: names.DRIVER,
+        names.COMPONENT: component,
         names.KIND: job.kind,
         names.JOB: names.label(job.metadata.name),
         names.JOB_UID: job.metadata.uid or "",
@@ -68,8 +69,8 @@ def labels(job: Job, run: Run, engine: Engine) -> dict[str, str]:
     }
 
 
-def config_map(job: Job, run: Run, engine: Engine) -> Manifest:
-    """The job as the driver reads it: without the pod template, which may hold what is private."""
+def config_map(job: Job, run: Run, engine: Engine, files: Mapping[str, str] | None = None) -> Manifest:
+    """The job as the driver reads it, without the pod template, which may hold what is private; and further files."""
     identity = {"name", "namespace", "uid", "generation"}
     document = {
         "apiVersion": job.api_version,
@@ -82,12 +83,12 @@ def config_map(job: Job, run: Run, engine: Engine) -> Manifest:
         "kind": "ConfigMap",
         "metadata": metadata(job, run, engine),
         "immutable": True,
-        "data": {JOB_FILE: json.dumps(document, indent=2, ensure_ascii=False) + "\n"},
+        "data": {JOB_FILE: json.dumps(document, indent=2, ensure_ascii=False) + "\n", **(files or {})},
     }
 
 
-def driver(job: Job, run: Run, engine: Engine, settings: Settings) -> Manifest:
-    """The driver of a run. Retries, deadline and disruptions are Kubernetes' own to handle."""
+def driver(job: Job, run: Run, engine: Engine, template: Manifest) -> Manifest:
+    """The driver of a run, whose pods are of this template. Retries, deadline and disruptions are Kubernetes' own."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -111,23 +112,26 @@ def driver(job: Job, run: Run, engine: Engine, settings: Settings) -> Manifest:
                     },
                 ]
             },
-            "template": _pod(job, run, engine, settings),
+            "template": template,
         },
     }
 
 
-def _pod(job: Job, run: Run, engine: Engine, settings: Settings) -> Manifest:
-    template = job.spec.pod_template
-    spec = podtemplate.merge(_pod_spec(job, run, settings), template.spec)
-    spec["containers"] = [_hardened(container, settings) for container in spec["containers"]]
+def template(job: Job, labels: Mapping[str, str], spec: Manifest, cpu: str, memory: str) -> Manifest:
+    """The template of a run's pods: a spec with spec.podTemplate merged into it, held to what every pod keeps to.
+
+    `cpu` and `memory` are for the container that computes, where spec.podTemplate gives it none.
+    """
+    given = job.spec.pod_template
+    spec = podtemplate.merge(spec, given.spec)
+    spec["containers"] = [_hardened(container, cpu, memory) for container in spec["containers"]]
     if spec.get("initContainers"):
-        spec["initContainers"] = [_hardened(container, settings) for container in spec["initContainers"]]
-    merged = podtemplate.merge({"labels": labels(job, run, engine)}, template.metadata)
-    return {"metadata": merged, "spec": spec}
+        spec["initContainers"] = [_hardened(container, cpu, memory) for container in spec["initContainers"]]
+    return {"metadata": podtemplate.merge({"labels": dict(labels)}, given.metadata), "spec": spec}
 
 
-def _pod_spec(job: Job, run: Run, settings: Settings) -> Manifest:
-    account = job.spec.service_account_name or settings.service_account
+def pod_spec(job: Job, run: Run, account: str, container: Manifest) -> Manifest:
+    """What every pod of a run is, around the container that computes. Without an account: the namespace's default."""
     return {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
@@ -140,7 +144,7 @@ def _pod_spec(job: Job, run: Run, settings: Settings) -> Manifest:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(job, run, settings)],
+        "containers": [container],
         "volumes": [
             {"name": podtemplate.VOLUME, "configMap": {"name": run.driver}},
             {"name": "tmp", "emptyDir": {}},
@@ -148,25 +152,16 @@ def _pod_spec(job: Job, run: Run, settings: Settings) -> Manifest:
     }
 
 
-def _container(job: Job, run: Run, settings: Settings) -> Manifest:
+def container(job: Job, image: str, **own: Any) -> Manifest:
+    """The container that computes, in every pod of a run. `own` is what the pod's part in it adds."""
     storage = job.spec.storage
     secret = storage.secret_name if storage else ""
     return {
         "name": names.CONTAINER,
-        "image": job.spec.image or settings.image,
-        "command": ["python", "-m", "almanac_jobs"],
-        "args": [f"{podtemplate.FOLDER}/{JOB_FILE}", "--run-id", run.id, "--termination-log", TERMINATION_LOG],
-        "env": [
-            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
-            {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}},
-            {"name": "OMP_WAIT_POLICY", "value": "passive"},
-            {"name": "AWS_REQUEST_CHECKSUM_CALCULATION", "value": "when_required"},
-            {"name": "PYTHONUNBUFFERED", "value": "1"},
-        ],
+        "image": job.spec.image or image,
+        **own,
+        "env": [*ENV, *own.get("env", ())],
         **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
-        "ports": [{"name": "metrics", "containerPort": PORT}],
-        "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {"readOnlyRootFilesystem": True},
         "volumeMounts": [
             {"name": podtemplate.VOLUME, "mountPath": podtemplate.FOLDER, "readOnly": True},
@@ -175,19 +170,39 @@ def _container(job: Job, run: Run, settings: Settings) -> Manifest:
     }
 
 
-def _hardened(container: Mapping[str, Any], settings: Settings) -> Manifest:
+ENV = (
+    {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
+    {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}},
+    {"name": "OMP_WAIT_POLICY", "value": "passive"},
+    {"name": "AWS_REQUEST_CHECKSUM_CALCULATION", "value": "when_required"},
+    {"name": "PYTHONUNBUFFERED", "value": "1"},
+)
+"""Environment of every container that computes."""
+
+
+def telling(run: Run) -> Manifest:
+    """What makes a container a driver's: the arguments of its program, and where it tells its progress and its end."""
+    return {
+        "args": [f"{podtemplate.FOLDER}/{JOB_FILE}", "--run-id", run.id, "--termination-log", TERMINATION_LOG],
+        "ports": [{"name": "metrics", "containerPort": PORT}],
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _hardened(container: Mapping[str, Any], cpu: str, memory: str) -> Manifest:
     """A container with what the restricted standard asks of each, and with resources if it is the one that computes."""
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     hardened = {**container, "securityContext": podtemplate.merge(context, container.get("securityContext") or {})}
     if container["name"] == names.CONTAINER:
-        hardened["resources"] = resources(container.get("resources") or {}, settings)
+        hardened["resources"] = resources(container.get("resources") or {}, cpu, memory)
     return hardened
 
 
-def resources(given: Mapping[str, Any], settings: Settings) -> Manifest:
+def resources(given: Mapping[str, Any], cpu: str, memory: str) -> Manifest:
     """Requests and limits of CPU and memory: where only one of the two is given, the other is the same."""
     requests, limits = dict(given.get("requests") or {}), dict(given.get("limits") or {})
-    for name, default in (("cpu", settings.cpu), ("memory", settings.memory)):
+    for name, default in (("cpu", cpu), ("memory", memory)):
         request = requests.get(name) or limits.get(name) or default
         requests[name], limits[name] = request, limits.get(name) or request
     return {**given, "requests": requests, "limits": limits}

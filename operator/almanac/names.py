@@ -33,6 +33,7 @@ SUSPENDED = "almanac.dev/suspended"
 
 ALMANAC = "almanac"
 DRIVER = "driver"
+EXECUTOR = "executor"
 
 CONTAINER = "almanac"
 """Name of the container that computes, in every pod of a run: what spec.podTemplate merges with."""
@@ -40,7 +41,9 @@ CONTAINER = "almanac"
 SELECTOR = f"{MANAGED_BY}={ALMANAC}"
 """Everything that the operator has created."""
 DRIVER_SELECTOR = f"{SELECTOR},{COMPONENT}={DRIVER}"
-"""Drivers and their pods: what the operator watches besides jobs."""
+"""Drivers: what the operator watches besides jobs and pods."""
+POD_SELECTOR = f"{SELECTOR},{COMPONENT} in ({DRIVER},{EXECUTOR})"
+"""Pods of drivers, and the executors that these have asked for."""
 
 LABEL_LENGTH = 63
 CHILD_LENGTH = 52
@@ -51,6 +54,11 @@ _SUFFIX_LENGTH = 6
 def job_selector(uid: str) -> str:
     """Drivers of one job, and their pods."""
     return f"{DRIVER_SELECTOR},{JOB_UID}={uid}"
+
+
+def job_pod_selector(uid: str) -> str:
+    """Pods of one job: its drivers' and their executors."""
+    return f"{POD_SELECTOR},{JOB_UID}={uid}"
 
 
 def token(uid: str, number: int) -> str:
@@ -73,12 +81,13 @@ def run_start(run: str) -> datetime | None:
 
 
 def child_name(job: str, uid: str, number: int, suffix: str = "") -> str:
-    """The name of a run's driver and of all that goes with it: `ledger-3f9a2c`, a DNS label.
+    """The name of a run's driver and of all that goes with it: `ledger-3f9a2c`, a DNS label that begins with a letter.
 
     `suffix` tells the driver that a run moved to from the one that it began with: `ledger-3f9a2c-spark`.
     """
     end = f"-{token(uid, number)}" + (f"-{suffix}" if suffix else "")
-    slug = job.replace(".", "-")[: CHILD_LENGTH - len(end)].strip("-")
+    letter = "" if job[0].isalpha() else "run-"  # names of Services begin with one
+    slug = f"{letter}{job}".replace(".", "-")[: CHILD_LENGTH - len(end)].strip("-")
     return f"{slug}{end}"
 
 

@@ -87,6 +87,32 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
+class Executor:
+    """An executor's pod, which a driver on Spark has asked for."""
+
+    name: str
+    uid: str
+    driver: str
+    """uid of the driver's pod: executors go with it."""
+    job_uid: str
+    """uid of the custom resource that its labels name."""
+    created: datetime
+    running: bool = False
+    """Its container runs."""
+    trouble: Trouble | None = None
+    """What keeps it from running."""
+    exit: Exit | None = None
+    """How it ended, unless it was asked to."""
+    leaving: bool = False
+    """It was asked to end."""
+
+    @property
+    def waiting(self) -> bool:
+        """It has yet to run."""
+        return not self.running and self.exit is None and not self.leaving
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """A warning event about a driver or a pod."""
 
@@ -108,12 +134,22 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutorCounts:
+    """How many executors a driver on Spark says that it has."""
+
+    wanted: int
+    running: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far the driver says that it is."""
 
     stage: str
     done: int
     total: int | None = None
+    executors: ExecutorCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +158,7 @@ class Observed:
 
     drivers: tuple[Driver, ...] = ()
     pods: tuple[Pod, ...] = ()
+    executors: tuple[Executor, ...] = ()
     warnings: tuple[Warned, ...] | None = None
     """Warning events about what a decision asked for; None: nobody has looked."""
     refusal: Refusal | None = None
@@ -136,7 +173,10 @@ class Observed:
         """What concerns the job of this uid alone."""
         drivers = tuple(one for one in self.drivers if one.job_uid == uid)
         ours = {one.uid for one in drivers}
-        return replace(self, drivers=drivers, pods=tuple(one for one in self.pods if one.driver in ours))
+        pods = tuple(one for one in self.pods if one.driver in ours)
+        theirs = {one.uid for one in pods}
+        executors = tuple(one for one in self.executors if one.driver in theirs)
+        return replace(self, drivers=drivers, pods=pods, executors=executors)
 
     def named(self, name: str) -> Driver | None:
         """The driver of this name."""
@@ -146,21 +186,29 @@ class Observed:
         """The pods of a driver, oldest first."""
         return tuple(sorted((one for one in self.pods if one.driver == driver.uid), key=lambda one: one.created))
 
+    def executors_of(self, pod: Pod) -> tuple[Executor, ...]:
+        """The executors of a driver's pod, oldest first."""
+        return tuple(sorted((one for one in self.executors if one.driver == pod.uid), key=lambda one: one.created))
+
 
 def observe(objects: Iterable[Raw]) -> Observed:
     """The facts of Jobs, Pods and Events as the API lists them; what is not the operator's is left out."""
     drivers: list[Driver] = []
     pods: list[Pod] = []
+    executors: list[Executor] = []
     warnings: list[Warned] = []
     for one in objects:
         kind = one.get("kind")
         if kind == "Job" and (found := driver(one)):
             drivers.append(found)
         elif kind == "Pod" and (seen := pod(one)):
-            pods.append(seen)
+            if isinstance(seen, Pod):
+                pods.append(seen)
+            else:
+                executors.append(seen)
         elif kind == "Event" and (warned := warning(one)):
             warnings.append(warned)
-    return Observed(tuple(drivers), tuple(pods), tuple(warnings) or None)
+    return Observed(tuple(drivers), tuple(pods), tuple(executors), tuple(warnings) or None)
 
 
 def driver(raw: Raw) -> Driver | None:
@@ -216,13 +264,17 @@ def _outcome(status: Raw) -> Outcome | None:
     return None
 
 
-def pod(raw: Raw) -> Pod | None:
-    """The facts of a pod; None for one that no driver of ours has made."""
+def pod(raw: Raw) -> Pod | Executor | None:
+    """The facts of a driver's pod, or of an executor's; None for one that no driver of ours has made."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
     created = troubles.moment(metadata.get("creationTimestamp"))
-    if owner is None or owner.get("kind") != "Job" or created is None or names.JOB_UID not in labels:
+    if owner is None or created is None or names.JOB_UID not in labels:
+        return None
+    if labels.get(names.COMPONENT) == names.EXECUTOR and owner.get("kind") == "Pod":
+        return _executor(raw, owner, created)
+    if owner.get("kind") != "Job":
         return None
     ended = troubles.exit_of(raw)
     return Pod(
@@ -237,6 +289,21 @@ def pod(raw: Raw) -> Pod | None:
         exit=ended,
         initializing="" if ended else troubles.initializing(raw),
         leaving="" if ended else troubles.leaving(raw),
+    )
+
+
+def _executor(raw: Raw, owner: Raw, created: datetime) -> Executor:
+    metadata, ended = raw["metadata"], troubles.exit_of(raw)
+    return Executor(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        driver=owner.get("uid", ""),
+        job_uid=metadata["labels"][names.JOB_UID],
+        created=created,
+        running=ended is None and troubles.running(raw),
+        trouble=None if ended else troubles.of_pod(raw),
+        exit=None if "deletionTimestamp" in metadata else ended,
+        leaving="deletionTimestamp" in metadata,
     )
 
 

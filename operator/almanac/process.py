@@ -197,7 +197,8 @@ class Operator:
 
     async def _compare(self, resource: Resource) -> None:
         """Read all objects of a kind, remember what is new, forget what is gone, and look at the jobs concerned."""
-        query = {} if resource.kind in JOBS else {"labelSelector": names.DRIVER_SELECTOR}
+        selector = {DRIVERS: names.DRIVER_SELECTOR, PODS: names.POD_SELECTOR}.get(resource, "")
+        query = {"labelSelector": selector} if selector else {}
         for namespace in self.settings.namespaces or (None,):
             uids: set[str] = set()
             version = 0

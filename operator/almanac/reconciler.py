@@ -15,13 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from almanac import lifecycle, names, troubles
+from almanac import engines, lifecycle, names, troubles
 from almanac.api import Job, JobError, JobStatus, Phase, Reason
-from almanac.cluster import CONFIG_MAPS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
+from almanac.cluster import CREATED, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
 from almanac.decision import Ask, Create, Decision, Delete, Event, Suspend
-from almanac.engines import local
 from almanac.metrics import Metrics
-from almanac.observed import Observed, Progress, Refusal, driver, warning
+from almanac.observed import ExecutorCounts, Observed, Progress, Refusal, driver, warning
 from almanac.resource import read_job, read_status, status_patch
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
@@ -145,7 +144,7 @@ class Reconciler:
                 live = await self._look(key, document)
                 if live is None:
                     return None
-                seen = replace(seen, drivers=live.drivers, pods=live.pods, live=True)
+                seen = replace(seen, drivers=live.drivers, pods=live.pods, executors=live.executors, live=True)
             elif decision.ask and seen.warnings is None:
                 seen = replace(seen, warnings=await self._warnings(key, decision.ask))
             else:
@@ -161,11 +160,10 @@ class Reconciler:
         if now is None or now["metadata"].get("resourceVersion") != document["metadata"].get("resourceVersion"):
             return None
         uid = document["metadata"].get("uid", "")
-        for resource in (DRIVERS, PODS):
+        for resource, selector in ((DRIVERS, names.job_selector(uid)), (PODS, names.job_pod_selector(uid))):
             objects: list[dict[str, Any]] = []
             version = 0
-            query = {"labelSelector": names.job_selector(uid)}
-            async for page in self._cluster.list(resource, key.namespace, **query):
+            async for page in self._cluster.list(resource, key.namespace, labelSelector=selector):
                 objects += page["items"]
                 version = version or version_of(page)
             for one in objects:
@@ -193,7 +191,7 @@ class Reconciler:
 
     async def _create(self, key: Key, job: Job, action: Create) -> Refusal | None:
         try:
-            for manifest in local.build(job, action.run, self._settings):
+            for manifest in engines.build(job, action.run, action.engine, self._settings):
                 made = await self._cluster.create(manifest)
                 if made is not None:
                     self._store.put(made)
@@ -220,8 +218,9 @@ class Reconciler:
         return None
 
     async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
-        """Delete a driver that was seen, and before it the ConfigMap of its name, which nobody would look for after."""
-        await self._cluster.delete(CONFIG_MAPS, key.namespace, action.driver)
+        """Delete a driver that was seen, and before it what else has its name, which nobody would look for after."""
+        for kind in engines.COMPANIONS[action.engine]:
+            await self._cluster.delete(CREATED[kind], key.namespace, action.driver)
         gone = seen.named(action.driver)
         if gone is not None:
             await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
@@ -303,7 +302,15 @@ def _progress(said: dict[str, Any] | None) -> Progress | None:
     done, total = said.get("done"), said.get("total")
     if type(done) is not int or done < 0:
         return None
-    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None)
+    executors = _executors(said.get("executors"))
+    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None, executors)
+
+
+def _executors(said: object) -> ExecutorCounts | None:
+    """The counts of executors as a driver says them; None for anything else."""
+    told = said if isinstance(said, dict) else {}
+    counts = [one for name in ("wanted", "running", "failed") if type(one := told.get(name)) is int and one >= 0]
+    return ExecutorCounts(*counts) if len(counts) == 3 else None
 
 
 def _refusal(error: ApiError) -> Refusal:

@@ -19,7 +19,9 @@ class Settings:
     """How this operator is set up. Each field is the environment variable of its name: `ALMANAC_IMAGE` is `image`."""
 
     image: str = "almanac:latest"
-    """Container image of drivers, where a job names none."""
+    """Container image of runs in one pod, where a job names none."""
+    spark_image: str = "almanac-spark:latest"
+    """Container image of runs on Spark, driver and executors, where a job names none."""
     service_account: str = ""
     """Service account of drivers, where a job names none. Empty: the namespace's default."""
     cpu: str = "1"

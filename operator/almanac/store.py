@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from almanac import observed
 from almanac.api import KINDS, Phase
-from almanac.observed import Driver, Observed, Pod
+from almanac.observed import Driver, Executor, Observed, Pod
 
 Raw = Mapping[str, Any]
 
@@ -44,7 +44,7 @@ class _Kept:
 class _Fact:
     namespace: str
     version: int
-    fact: Driver | Pod
+    fact: Driver | Pod | Executor
 
 
 class Store:
@@ -109,6 +109,7 @@ class Store:
         return Observed(
             drivers=tuple(one for one in facts if isinstance(one, Driver)),
             pods=tuple(one for one in facts if isinstance(one, Pod)),
+            executors=tuple(one for one in facts if isinstance(one, Executor)),
         )
 
     def keep_only(self, kind: str, namespace: str | None, uids: Iterable[str], version: int) -> set[Key]:

@@ -141,17 +141,31 @@ def _bare_exit(pod: Raw, ended: Raw, code: int | None, time: datetime | None) ->
                 )
     if ended.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
-        return Exit(code, "OOMKilled", f"the driver needed more memory than its limit{limit}: {_RAISE}", None, time)
+        message = f"the {_component(pod)} needed more memory than its limit{limit}: {_raise(pod)}"
+        return Exit(code, "OOMKilled", message, None, time)
     status = pod.get("status", {})
     if code is None:
         return Exit(None, word(status.get("reason"), "Error"), plain(status.get("message")), None, time)
-    return Exit(code, word(ended.get("reason"), "Error"), plain(f"the driver {_said(ended)}"), None, time)
+    return Exit(code, word(ended.get("reason"), "Error"), plain(f"the {_component(pod)} {_said(ended)}"), None, time)
 
 
-_RAISE = (
-    f"raise it with resources of the container {names.CONTAINER} in spec.podTemplate, "
-    "or read less with spec.source.filter"
-)
+def _component(pod: Raw) -> str:
+    """What a pod is of a run."""
+    return str(_labels(pod).get(names.COMPONENT) or names.DRIVER)
+
+
+def _raise(pod: Raw) -> str:
+    """How a pod gets more memory."""
+    if _labels(pod).get(names.ENGINE) == "spark":
+        return f"raise spec.spark.{'executors' if _component(pod) == names.EXECUTOR else 'driver'}.memory"
+    return (
+        f"raise it with resources of the container {names.CONTAINER} in spec.podTemplate, "
+        "or read less with spec.source.filter"
+    )
+
+
+def _labels(pod: Raw) -> Raw:
+    return pod["metadata"].get("labels") or {}
 
 
 def _said(ended: Raw) -> str:

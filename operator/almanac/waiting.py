@@ -36,7 +36,7 @@ def waiting(case: Case, run: Run, driver: Driver, pods: tuple[Pod, ...]) -> Verd
         return Verdict(Phase.PENDING, "Stopping", message, warning=True)
     since = fresh.created if fresh and tried else driver.started
     deadline = since + timedelta(seconds=case.job.spec.start_deadline_seconds) if since else None
-    trouble = (fresh.trouble if fresh else None) or _warned(case, fresh.uid if fresh else driver.uid)
+    trouble = (fresh.trouble if fresh else None) or warned(case, fresh.uid if fresh else driver.uid)
     if deadline and case.now >= deadline and (trouble or case.seen.warnings is not None):
         late = f"not running after {case.job.spec.start_deadline_seconds} s (spec.startDeadlineSeconds)"
         if trouble is None:
@@ -59,7 +59,7 @@ def _retried(case: Case, driver: Driver, tried: list[Exit]) -> Verdict:
     """An attempt has failed and the next has no pod yet: Kubernetes waits with it, or may not create it."""
     last = tried[-1]
     failed, again = f"attempt {len(tried)} failed", case.now + ASK_EVERY
-    trouble = _warned(case, driver.uid, after=last.time)
+    trouble = warned(case, driver.uid, after=last.time)
     reason, message = "Retrying", f"{failed}, Kubernetes tries again ({last.reason}: {last.message})"
     if trouble:
         reason = trouble.reason
@@ -100,7 +100,7 @@ def _told(case: Case, trouble: Trouble) -> str:
     return said.message if trouble.vague and said and said.reason == trouble.reason else trouble.message
 
 
-def _warned(case: Case, uid: str, after: datetime | None = None) -> Trouble | None:
+def warned(case: Case, uid: str, after: datetime | None = None) -> Trouble | None:
     """What the last warning event about an object says, or the last one after some moment."""
     told = [one for one in case.seen.warnings or () if one.about == uid and (after is None or one.time > after)]
     last = max(told, key=lambda one: one.time, default=None)

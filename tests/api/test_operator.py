@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+import anomalies
 import raw
 from almanac import cluster as api
-from almanac import process
+from almanac import names, process
 from almanac.api import Phase, Reason
 from kube.cluster import Cluster
+from kube.waiting import eventually
 from operators import Ledger, Operator
 
 Raw = dict[str, Any]
@@ -40,6 +42,23 @@ def test_from_submission_to_a_report(cluster: Cluster, operator: Operator, ledge
     assert [one["reason"] for one in status["history"]] == ["Completed"]
     assert [one["type"] for one in status["conditions"] if one["status"] == "True"] == ["Complete", "Ready"]
     ledger.until_events("Submitted", "Running", "Completed")
+
+
+def test_anomalies_too(cluster: Cluster, operator: Operator) -> None:
+    """A kind is a kind: the same states, and what its data do not fit into is said where no cluster can take over."""
+    entries = Ledger(cluster, anomalies.document)
+    entries.submit(model__rounds=3)
+    entries.until(Phase.PENDING, "Submitted")
+    entries.run()
+    entries.succeed()
+    assert entries.until(Phase.SUCCEEDED, "Completed").startswith("5 entities")
+    entries.edit(contamination=0.02)
+    entries.run()
+    report = raw.failure(entries.status["run"]["id"], Reason.TOO_BIG_FOR_LOCAL, "too many rows")
+    cluster.kubelet.exit(entries.pod(), 79, report)
+    assert "no engine of a cluster to go on with" in entries.until(Phase.FAILED, "TooBigForLocal")
+    entries.edit(engine="dask")
+    assert entries.until(Phase.FAILED, "EngineUnavailable").startswith("spec.engine: this operator has no engine dask")
 
 
 def test_a_users_object_is_left_as_it_is(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
@@ -195,7 +214,16 @@ class TestFailing:
         pod = ledger.run()
         report = raw.failure(ledger.status["run"]["id"], Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB")
         cluster.kubelet.exit(pod, 79, report)
-        assert ledger.until(Phase.FAILED, "TooBigForLocal").startswith("needs 12 GiB of 4 GiB: ")
+        assert ledger.until(Phase.PENDING, "Escalated").endswith(" goes on with engine spark: needs 12 GiB of 4 GiB")
+        (bigger,) = eventually(
+            lambda: [one for one in ledger.drivers if one["metadata"]["labels"][names.ENGINE] == "spark"], "the driver"
+        )
+        made = ("serviceaccounts", "roles", "rolebindings", "services", "configmaps")
+        companions = [cluster.client.list(kind, labels=names.SELECTOR) for kind in made]
+        assert all(bigger["metadata"]["name"] in {one["metadata"]["name"] for one in kind} for kind in companions)
+        ledger.run()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
 
     def test_a_driver_that_somebody_deletes(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         """It is made once more, and not a third time."""

@@ -385,7 +385,7 @@ def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     assert report.result.entities == 20
     document["spec"]["engine"] = "auto"
     monkeypatch.setenv("ALMANAC_ENGINE", "spark")  # what did not fit into one process comes back with this
-    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 10_000)
+    monkeypatch.setattr("almanac_jobs.task.memory_limit", lambda: 10_000)
     assert drive()[1].engine is Engine.SPARK
     document["spec"]["source"]["filter"] = "amount > 1e9"
     code, report = drive()

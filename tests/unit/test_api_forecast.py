@@ -37,7 +37,14 @@ def test_defaults_are_those_of_the_design() -> None:
         "output": {"uri": "s3://ledger/models", "layout": "bucketed", "keepRuns": None},
         "engine": "auto",
         "spark": {
-            "executors": {"instances": 4, "cores": 2, "memory": "4Gi"},
+            "executors": {
+                "instances": None,
+                "minimum": None,
+                "maximum": None,
+                "cores": 2,
+                "memory": "4Gi",
+                "memoryOverhead": None,
+            },
             "driver": {"cores": 1, "memory": "2Gi"},
             "conf": {},
         },
@@ -147,7 +154,30 @@ def test_frozen() -> None:
         ({"output__uri": "s3://ledger/raw/models"}, "spec.output.uri: must not lie inside source.uri"),
         ({"output__keepRuns": 0}, "spec.output.keepRuns: must be at least 1 (got 0)"),
         ({"spark__executors__memory": "4GB"}, "spec.spark.executors.memory: must be an amount such as 512Mi"),
-        ({"spark__conf": {"master": "x"}}, "spec.spark.conf: must hold names that start with `spark.`"),
+        ({"spark__conf": {"master": "x"}}, "spec.spark.conf.master: must start with `spark.`"),
+        (
+            {"spark__conf": {"spark.master": "yarn"}},
+            "spec.spark.conf.spark.master: cannot be set: the operator does",
+        ),
+        (
+            {"spark__conf": {"spark.executor.memory": "8g"}},
+            "spec.spark.conf.spark.executor.memory: cannot be set: write spec.spark.executors",
+        ),
+        (
+            {"spark__conf": {"spark.kubernetes.executor.volumes.hostPath.a.mount.path": "/"}},
+            "spec.spark.conf.spark.kubernetes.executor.volumes.hostPath.a.mount.path: cannot be set: pods follow from",
+        ),
+        (
+            {"spark__executors": {"instances": 2, "maximum": 4}},
+            "spec.spark.executors.instances: cannot be set together with maximum",
+        ),
+        ({"spark__executors": {"minimum": 2}}, "spec.spark.executors.minimum: needs a maximum"),
+        ({"spark__executors__memory": "700Mi"}, "spec.spark.executors.memory: must be 768Mi at least"),
+        ({"spark__driver__memory": "700Mi"}, "spec.spark.driver.memory: must be 768Mi at least"),
+        (
+            {"spark__executors": {"memory": "2Gi", "memoryOverhead": "1537Mi"}},
+            "spec.spark.executors.memoryOverhead: must leave 512Mi",
+        ),
         ({"spark__conf": {"spark.x": 3}}, "spec.spark.conf.spark.x: must be a string (got 3)"),
         ({"schedule": "every day"}, "spec.schedule: must be five fields"),
         ({"timeZone": "Mars"}, "spec.timeZone: must be a time zone"),
@@ -210,7 +240,7 @@ def test_everything_is_told_at_once() -> None:
             "spec.intervals",
             "spec.horizon",
             "spec.output.layout",
-            "spec.spark.conf",
+            "spec.spark.conf.x",
             "spec.spark.driver.cores",
         ]
     )

@@ -224,6 +224,19 @@ def test_list(api: Server, almanac: Command) -> None:
     assert yaml.safe_load(almanac("list", "-o", "yaml")[1])["kind"] == "List"
 
 
+def test_list_of_both_kinds(api: Server, almanac: Command) -> None:
+    odd = job("Succeeded", "Completed", status={"result": RESULT | {"scores": {"flagged": 1234.0}}})
+    odd["metadata"]["name"] = "entries"
+    api.answer("GET", JOBS, (200, {"items": [job("Succeeded", "Completed", status={"result": RESULT})]}))
+    api.answer("GET", JOBS.replace("forecastjobs", "anomalyjobs"), (200, {"items": [odd]}))
+    head, first, second = almanac("list")[1].splitlines()
+    assert head.split()[5:7] == ["FLAGGED", "MASE"]
+    assert first.split()[0] == "entries"
+    assert "1,234" in first
+    assert "1,234.000" not in first
+    assert "0.870" in second
+
+
 def test_list_of_all_namespaces(api: Server, almanac: Command) -> None:
     api.answer("GET", "/apis/almanac.dev/v1alpha1/forecastjobs", (200, {"items": [job("Pending", "Unschedulable")]}))
     head, row = almanac("list", "-A", "-o", "wide")[1].splitlines()

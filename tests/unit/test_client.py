@@ -348,7 +348,7 @@ def test_list_reads_every_page(api: Server, client: Client) -> None:
     other["metadata"]["name"] = "a"
     api.answer("GET", JOBS, (200, {"items": [job()], "metadata": {"continue": "c"}}), (200, {"items": [other]}))
     assert [record.name for record in client.list(selector="team=finance")] == ["a", "ledger"]
-    assert [one.query.get("continue") for one in api.requests] == [None, "c"]
+    assert [one.query.get("continue") for one in api.requests if one.path == JOBS] == [None, "c"]
     assert {one.query["labelSelector"] for one in api.requests} == {"team=finance"}
 
 
@@ -356,7 +356,7 @@ def test_list_begins_anew_where_its_pages_expire(api: Server, client: Client) ->
     api.answer("GET", JOBS, (200, {"items": [job()], "metadata": {"continue": "c"}}), refusal(410, "Expired", "old"))
     api.answer("GET", JOBS, (200, {"items": [job()], "metadata": {}}))
     assert len(client.list()) == 1
-    assert "limit" not in api.requests[-1].query
+    assert "limit" not in [one for one in api.requests if one.path == JOBS][-1].query
 
 
 def test_logs_of_the_last_attempt(api: Server, client: Client) -> None:

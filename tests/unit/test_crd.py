@@ -9,14 +9,16 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+import anomalies
 from almanac import crd, reference
-from almanac.api import KINDS, ForecastJob, ForecastSpec, JobStatus
+from almanac.api import KINDS, AnomalyJob, ForecastJob, JobStatus
 from almanac.api.model import Model, aliases, inner
 from almanac.cli.crds import definitions
 from manifests import REFUSED, SMALLEST, TAKEN, document
 
 ROOT = Path(__file__).parents[2]
 Schema = dict[str, Any]
+DOCUMENTS = {"ForecastJob": document, "AnomalyJob": anomalies.document}
 
 
 def root(kind: str = "ForecastJob") -> Schema:
@@ -66,8 +68,9 @@ def test_names(kind: str) -> None:
 
 def test_columns_lead_somewhere() -> None:
     columns = crd.definition("ForecastJob")["spec"]["versions"][0]["additionalPrinterColumns"]
-    assert [one["name"] for one in columns] == ["Phase", "Engine", "Progress", "Entities", "MASE", "Reason", "Age"]
-    assert [one["name"] for one in columns if one.get("priority")] == ["Reason"]
+    wide = ["Reason", "Executors"]
+    assert [one["name"] for one in columns] == ["Phase", "Engine", "Progress", "Entities", "MASE", *wide, "Age"]
+    assert [one["name"] for one in columns if one.get("priority")] == wide
     paths = {path for path, _ in walk(root())}
     for one in columns[:5]:
         path = one["jsonPath"]
@@ -100,15 +103,17 @@ def test_defaults_are_valid(kind: str) -> None:
             jsonschema.Draft4Validator(schema).validate(schema["default"])
 
 
-def test_rules_point_at_fields() -> None:
-    paths = {path for path, _ in walk(root())}
-    for path, schema in walk(root()):
+@pytest.mark.parametrize("kind", KINDS)
+def test_rules_point_at_fields(kind: str) -> None:
+    paths = {path for path, _ in walk(root(kind))}
+    for path, schema in walk(root(kind)):
         for rule in schema.get("x-kubernetes-validations", []):
             assert rule["message"]
             assert f"{path}{rule.get('fieldPath', '')}" in paths
 
 
-def test_fields_are_those_of_the_models() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_are_those_of_the_models(kind: str) -> None:
     def names(model: type[Model], path: str) -> Iterator[str]:
         for name, attribute in aliases(model).items():
             yield f"{path}.{name}"
@@ -116,9 +121,11 @@ def test_fields_are_those_of_the_models() -> None:
             if within:
                 yield from names(within, f"{path}.{name}")
 
-    found = {path for path, _ in walk(root()) if "[]" not in path}
-    assert {*names(ForecastSpec, ".spec"), *names(JobStatus, ".status")} < found
-    assert not {path for path in found if path.startswith(".spec.")} - set(names(ForecastSpec, ".spec"))
+    spec = inner(KINDS[kind], "spec")
+    assert spec is not None
+    found = {path for path, _ in walk(root(kind)) if "[]" not in path}
+    assert {*names(spec, ".spec"), *names(JobStatus, ".status")} < found
+    assert not {path for path in found if path.startswith(".spec.")} - set(names(spec, ".spec"))
 
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -138,6 +145,7 @@ def test_examples_pass(name: str, value: dict[str, Any]) -> None:
 
 def test_defaults_of_the_schema_are_those_of_the_models() -> None:
     assert ForecastJob.parse(defaulted(root(), SMALLEST)) == ForecastJob.parse(SMALLEST)
+    assert AnomalyJob.parse(defaulted(root("AnomalyJob"), anomalies.SMALLEST)) == AnomalyJob.parse(anomalies.SMALLEST)
 
 
 def broken_rules(schema: Schema, value: Any, path: str = "") -> list[str]:
@@ -157,21 +165,26 @@ def broken_rules(schema: Schema, value: Any, path: str = "") -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("fields", REFUSED)
-def test_kubernetes_refuses_what_the_models_refuse(fields: dict[str, Any]) -> None:
-    value = document(**fields)
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [*(("ForecastJob", one) for one in REFUSED), *(("AnomalyJob", one) for one in anomalies.REFUSED)],
+)
+def test_kubernetes_refuses_what_the_models_refuse(kind: str, fields: dict[str, Any]) -> None:
+    value = DOCUMENTS[kind](**fields)
     with pytest.raises(ValidationError):
-        ForecastJob.parse(value)
-    schema = root()
+        KINDS[kind].parse(value)
+    schema = root(kind)
     wrong = list(jsonschema.Draft4Validator(schema).iter_errors(value))
     assert wrong or broken_rules(schema, defaulted(schema, value))
 
 
-@pytest.mark.parametrize("fields", TAKEN)
-def test_kubernetes_takes_what_the_models_take(fields: dict[str, Any]) -> None:
-    value = document(**fields)
-    ForecastJob.parse(value)
-    schema = root()
+@pytest.mark.parametrize(
+    ("kind", "fields"), [*(("ForecastJob", one) for one in TAKEN), *(("AnomalyJob", one) for one in anomalies.TAKEN)]
+)
+def test_kubernetes_takes_what_the_models_take(kind: str, fields: dict[str, Any]) -> None:
+    value = DOCUMENTS[kind](**fields)
+    KINDS[kind].parse(value)
+    schema = root(kind)
     jsonschema.Draft4Validator(schema).validate(value)
     assert not broken_rules(schema, defaulted(schema, value))
 

@@ -39,7 +39,7 @@ def test_every_manifest_gets_a_status(seed: int) -> None:
         assert len(status["conditions"]) == 6
         assert (world.status.phase, status["observedGeneration"]) == (status["phase"], 1)
         jsonschema.Draft4Validator(STATUS).validate(status)
-        for one in (world.job, *world.created, *world.config_maps.values()):
+        for one in (world.job, *world.created, *world.companions.values()):
             json.dumps(one)
         if not world.created:
             assert world.told[0] in ("Failed", "Suspended")

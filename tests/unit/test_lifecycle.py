@@ -1,5 +1,6 @@
 """The state table, row by row, and what else the life of a job may bring."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import goldens
 import raw
 from almanac import lifecycle, names
-from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger
+from almanac.api import ConditionStatus, Engine, Executors, Phase, Reason, Trigger
 from almanac.conditions import TYPES
-from almanac.observed import Observed, Progress, Refusal, observe
+from almanac.engines import COMPANIONS
+from almanac.observed import ExecutorCounts, Observed, Progress, Refusal, observe
 from almanac.resource import read_job, status_patch
 from almanac.waiting import ASK_EVERY, PATIENCE
 from world import Crash, World
@@ -129,7 +131,6 @@ class TestTheTable:
 
     def test_a_driver_that_says_too_big_for_local(self) -> None:
         world = running(engine="auto")
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
         before = world.status.run
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
@@ -147,6 +148,7 @@ class TestTheTable:
 
     def test_too_big_for_local_without_an_engine_that_could_do_better(self) -> None:
         world = running(engine="auto")
+        world.engines = frozenset({Engine.LOCAL})
         world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
         world.settle()
         assert world.told == (Phase.FAILED, "TooBigForLocal")
@@ -155,7 +157,6 @@ class TestTheTable:
 
     def test_too_big_for_local_where_local_was_asked_for(self) -> None:
         world = running(engine="local")
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
         world.exit(79)
         world.settle()
         assert world.told == (Phase.FAILED, "TooBigForLocal")
@@ -307,11 +308,11 @@ class TestEdits:
         assert world.status.run.number == 2
 
     def test_an_engine_that_is_not_there(self) -> None:
-        world = submitted(engine="spark")
+        world = submitted(engine="dask")
         assert world.told == (Phase.FAILED, "EngineUnavailable")
-        assert "write auto or local" in message(world)
+        assert "this operator has no engine dask: write auto or local or spark" in message(world)
         assert not world.created
-        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
+        world.edit(engine="spark")
         world.settle()
         assert world.told == (Phase.PENDING, "Submitted")
         assert world.status.engine is Engine.SPARK
@@ -869,6 +870,240 @@ class TestSchedules:
         assert world.told == (Phase.PENDING, "Submitted")
 
 
+def on_spark(**spec: Any) -> World:
+    """A job on Spark whose driver runs, for a minute now."""
+    world = running(engine="spark", **spec)
+    world.wait(minutes=1)
+    return world
+
+
+def executors(world: World) -> Executors:
+    assert world.status.executors is not None
+    return world.status.executors
+
+
+class TestExecutors:
+    """A driver on Spark runs whether or not its executors do, and waits for them without an end."""
+
+    def test_it_runs_while_nothing_is_known_of_them(self) -> None:
+        world = on_spark()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert world.status.executors is None
+
+    def test_the_driver_says_how_many_there_are(self) -> None:
+        world = on_spark()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=3, failed=1))
+        world.reconcile()
+        said = executors(world)
+        assert (said.wanted, said.running, said.failed, said.ready) == (4, 3, 1, "3/4")
+        world.progress = None
+        world.reconcile()
+        assert executors(world) == said
+
+    def test_none_that_comes_on(self) -> None:
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+        due = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Unschedulable")
+        assert message(world) == "none of its executors is running: 0/1 nodes are available: 1 Insufficient cpu."
+        assert world.events[-1].type == "Warning"
+        assert due == world.now + timedelta(seconds=30)
+
+    def test_none_that_comes_on_past_the_start_deadline(self) -> None:
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.waiting("ImagePullBackOff", "Back-off: ErrImagePull: no such image"))
+        world.reconcile()
+        world.wait(seconds=60)
+        world.executor("exec-2", **raw.waiting("ImagePullBackOff", "Back-off: ErrImagePull: no such image"))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "ImagePullBackOff")
+        world.wait(seconds=60)
+        world.settle()
+        assert world.told == (Phase.FAILED, "ImagePullBackOff")
+        assert "no executor is running after 120 s (spec.startDeadlineSeconds): " in message(world)
+        assert "no such image" in message(world)
+        assert not world.drivers
+        assert not world.companions
+
+    def test_none_that_says_what_it_waits_for(self) -> None:
+        """A volume that is not there is told by events alone."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.waiting("ContainerCreating"))
+        due = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert due == world.now + timedelta(seconds=30)
+        (executor,) = world.executors.values()
+        world.warn(executor, "FailedMount", 'MountVolume.SetUp failed: secret "certificates" not found')
+        world.now = due
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "FailedMount")
+        world.wait(seconds=120)
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "FailedMount")
+        assert 'secret "certificates" not found' in message(world)
+
+    def test_none_that_may_be_created(self) -> None:
+        """A quota is against them: no pod says so, and no event."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.progress = Progress("read", 0, 10, ExecutorCounts(wanted=4, running=0, failed=0))
+        due = world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert due is not None
+        world.now = due
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "ExecutorsRefused")
+        world.wait(seconds=90)
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "ExecutorsRefused")
+        assert "a quota may be against it" in message(world)
+
+    def test_executors_that_are_all_lost_have_time_to_come_back(self) -> None:
+        """A driver that has run for long has as much as one that has just begun."""
+        world = on_spark(startDeadlineSeconds=120)
+        world.executor("exec-1", **raw.running())
+        world.reconcile()
+        world.wait(hours=1)
+        world.executors.clear()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=1, running=0, failed=0))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        world.wait(seconds=20)
+        world.executor("exec-2", **raw.unschedulable("no node"))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Unschedulable")
+        world.wait(seconds=60)
+        world.executors.clear()  # Spark gives it up, and asks for another
+        world.executor("exec-3", **raw.unschedulable("no node"))
+        world.reconcile()
+        world.executor("exec-3", **raw.running())
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        assert executors(world).none_since is None
+
+    def test_none_may_be_wanted(self) -> None:
+        world = on_spark()
+        world.progress = Progress("publish", 3, 10, ExecutorCounts(wanted=0, running=0, failed=0))
+        world.reconcile()
+        world.wait(hours=1)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
+    def test_fewer_than_wanted_are_enough(self) -> None:
+        world = on_spark(startDeadlineSeconds=60)
+        world.executor("exec-1", **raw.running())
+        world.executor("exec-2", **raw.unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+        world.wait(minutes=5)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
+    def test_one_that_failed_is_remembered(self) -> None:
+        world = on_spark()
+        world.executor("exec-1", **raw.terminated(137, reason="OOMKilled", at=world.now))
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+        name = f"{next(iter(world.pods))}-exec-1"
+        assert executors(world).message == (
+            f"{name}: OOMKilled: the executor needed more memory than its limit of 4096Mi: "
+            "raise spec.spark.executors.memory"
+        )
+        world.executors.clear()  # as Spark does
+        world.reconcile()
+        assert executors(world).message.startswith(name)
+        world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
+        world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
+        world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "ClusterUnavailable")
+        assert f"(executor {name}: OOMKilled: " in message(world)
+        assert executors(world).running is None
+
+    def test_one_that_was_asked_to_go_has_not_failed(self) -> None:
+        world = on_spark()
+        world.executor("exec-1", **raw.terminated(143))
+        (gone,) = world.executors.values()
+        gone["metadata"]["deletionTimestamp"] = raw.time(world.now)
+        world.reconcile()
+        assert (executors(world).message, executors(world).none_since) == ("", None)
+
+    def test_those_of_a_driver_that_is_gone_count_no_more(self) -> None:
+        world = on_spark()
+        world.executor("exec-1", **raw.unschedulable("no node"))
+        world.exit(75)
+        world.pod(**raw.running())
+        world.wait(minutes=30)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
+    def test_a_run_that_is_over_has_none(self) -> None:
+        world = on_spark()
+        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=4, failed=0))
+        world.reconcile()
+        world.succeed()
+        world.reconcile()
+        assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert world.status.executors is None
+        world.wait(hours=2)
+        world.settle()
+        assert not world.companions
+
+
+class TestEscalation:
+    """auto begins in one pod and goes on with Spark where the data do not fit into it."""
+
+    def test_the_second_driver_does_not_hinder_the_first_ones_end(self) -> None:
+        world = running(engine="auto", ttlSecondsAfterFinished=0)
+        local = world.driver["metadata"]["name"]
+        world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs 12 GiB of 4 GiB"))
+        world.settle()
+        assert set(world.drivers) == {f"{local}-spark"}
+        assert {name for _, name in world.companions} == {f"{local}-spark"}
+        assert {kind for kind, _ in world.companions} == set(COMPANIONS[Engine.SPARK])
+
+    def test_attempts_are_counted_anew(self) -> None:
+        world = running(engine="auto")
+        world.exit(79)
+        world.settle()
+        world.delete_driver(world.driver["metadata"]["name"])
+        world.settle()
+        assert world.told == (Phase.PENDING, "Recreated")
+        assert world.driver["metadata"]["name"].endswith("-spark")
+        world.delete_driver(world.driver["metadata"]["name"])
+        world.settle()
+        assert world.told == (Phase.FAILED, "DriverLost")
+        assert {kind for kind, _ in world.companions} == {"ConfigMap"}  # of the first driver, until its time is up
+
+    def test_it_happens_once(self) -> None:
+        """A driver on Spark that says so, too, has failed."""
+        world = running(engine="auto")
+        world.exit(79)
+        world.settle()
+        world.exit(79, raw.failure("x", Reason.TOO_BIG_FOR_LOCAL, "needs more"))
+        world.settle()
+        assert world.told == (Phase.FAILED, "TooBigForLocal")
+        assert len(world.created) == 2
+
+    def test_an_operator_that_dies_on_the_way_goes_on(self) -> None:
+        for died_after in range(4):
+            world = running(engine="auto")
+            world.exit(79)
+            with suppress(Crash):
+                world.reconcile(crash_after=died_after)
+            world.settle()
+            assert world.told == (Phase.PENDING, "Escalated"), died_after
+            assert [one["metadata"]["labels"][names.ENGINE] for one in world.created] == ["local", "spark"]
+
+    def test_a_spec_that_changes_meanwhile_begins_in_one_pod(self) -> None:
+        world = running(engine="auto")
+        world.exit(79)
+        world.settle()
+        world.edit(horizon=7)
+        world.settle()
+        assert world.status.run is not None
+        assert world.status.run.number == 2
+        assert world.status.engine is Engine.LOCAL
+        assert {kind for kind, _ in world.companions} == {"ConfigMap"}
+
+
 class TestStatus:
     @pytest.mark.parametrize(
         ("world", "hold"),
@@ -877,7 +1112,7 @@ class TestStatus:
             (running(), {"Reconciling"}),
             (submitted(suspend=True), {"Suspended"}),
             (succeeded(), {"Complete", "Ready"}),
-            (submitted(engine="spark"), {"Failed", "Stalled"}),
+            (submitted(engine="dask"), {"Failed", "Stalled"}),
             (submitted(horizon=0), {"Failed", "Stalled"}),
         ],
     )

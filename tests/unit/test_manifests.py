@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import goldens
 from almanac import manifests, names
 from almanac.api import Engine, ExitCode, JobError
-from almanac.engines import ENGINES
+from almanac.engines import COMPANIONS, ENGINES, spark
 from almanac.lifecycle import ENGINES as STARTABLE
 from almanac.resource import read_job
 from almanac.settings import Settings
@@ -80,6 +80,19 @@ def pod_specs(all_of: list[Manifest]) -> Iterator[Manifest]:
     for one in all_of:
         if one["kind"] == "Job":
             yield one["spec"]["template"]["spec"]
+    yield from (one["spec"] for one in executors(all_of))
+
+
+def executors(all_of: list[Manifest]) -> list[Manifest]:
+    """The templates that Spark makes executors from."""
+    files = [one["data"] for one in all_of if one["kind"] == "ConfigMap"]
+    return [json.loads(one[spark.TEMPLATE_FILE]) for one in files if spark.TEMPLATE_FILE in one]
+
+
+def settings_of(all_of: list[Manifest]) -> dict[str, str]:
+    """Spark's settings."""
+    (text,) = [one["data"][spark.CONF_FILE] for one in all_of if one["kind"] == "ConfigMap"]
+    return dict(line.split("=", 1) for line in text.splitlines())
 
 
 def is_restricted(spec: Manifest) -> bool:
@@ -119,10 +132,20 @@ def obeys(made: list[Manifest], of: Manifest, versions: tuple[str, ...] = ("1.33
         for version in versions:
             kubernetes_validate.validate(one, version, strict=True)
     assert made[-1]["kind"] == "Job"
+    for template in executors(made):
+        assert (
+            template["metadata"]["labels"].items() >= {names.JOB_UID: goldens.UID, names.COMPONENT: "executor"}.items()
+        )
+        for version in versions:
+            named = template | {"metadata": template["metadata"] | {"name": "x"}}
+            kubernetes_validate.validate(named, version, strict=True)
+    driver = made[-1]["spec"]["template"]["spec"]
+    on_spark = made[-1]["metadata"]["labels"][names.ENGINE] == "spark"
+    assert bool(executors(made)) is on_spark
     for spec in pod_specs(made):
         assert is_restricted(spec)
         assert spec["enableServiceLinks"] is False
-        assert spec["automountServiceAccountToken"] is False
+        assert spec["automountServiceAccountToken"] is (spec is driver and on_spark)
         assert spec["restartPolicy"] == "Never"
         (main,) = [one for one in spec["containers"] if one["name"] == names.CONTAINER]
         for kind in ("requests", "limits"):
@@ -138,10 +161,10 @@ def test_golden_files_obey_the_laws(name: str) -> None:
     assert of == before
 
 
-@given(specs)
-@settings(max_examples=150)
-def test_a_pod_template_obeys_the_laws_or_is_refused(spec: Manifest) -> None:
-    of = document(podTemplate={"spec": spec})
+@given(specs, st.sampled_from(["local", "spark"]))
+@settings(max_examples=150, deadline=None)
+def test_a_pod_template_obeys_the_laws_or_is_refused(spec: Manifest, engine: str) -> None:
+    of = document(podTemplate={"spec": spec}, engine=engine)
     of["metadata"] |= {"uid": goldens.UID, "labels": {"argocd.argoproj.io/instance": "x"}}
     before = deepcopy(of)
     read = read_job(of)
@@ -189,13 +212,13 @@ def test_exit_codes_that_no_retry_mends_fail_at_once() -> None:
     ],
 )
 def test_resources(given: Manifest, requests: tuple[str, str], limits: tuple[str, str]) -> None:
-    made = manifests.resources(given, Settings())
+    made = manifests.resources(given, "1", "4Gi")
     assert made["requests"] == dict(zip(("cpu", "memory"), requests, strict=True))
     assert made["limits"] == dict(zip(("cpu", "memory"), limits, strict=True))
 
 
 def test_other_resources_are_left_alone() -> None:
-    made = manifests.resources({"limits": {"nvidia.com/gpu": 1}}, Settings())
+    made = manifests.resources({"limits": {"nvidia.com/gpu": 1}}, "1", "4Gi")
     assert made["limits"]["nvidia.com/gpu"] == 1
 
 
@@ -208,4 +231,103 @@ def test_a_service_account_is_the_jobs_or_the_operators() -> None:
 
 
 def test_what_decides_and_what_builds_know_the_same_engines() -> None:
-    assert set(ENGINES) == set(STARTABLE) == {Engine.LOCAL}
+    assert set(ENGINES) == set(COMPANIONS) == set(STARTABLE) == {Engine.LOCAL, Engine.SPARK}
+    for engine, kinds in COMPANIONS.items():
+        job = goldens.job(document(engine=str(engine)) | {"metadata": {"name": "ledger", "uid": goldens.UID}})
+        assert {*kinds, "Job"} == {one["kind"] for one in goldens.manifests(job)}
+
+
+@pytest.fixture
+def on_spark() -> list[Manifest]:
+    return goldens.manifests(goldens.job(goldens.document("spark")))
+
+
+def test_a_driver_on_spark_may_do_with_pods_what_spark_does_and_nothing_else(on_spark: list[Manifest]) -> None:
+    role, binding = (next(one for one in on_spark if one["kind"] == kind) for kind in ("Role", "RoleBinding"))
+    assert [(rule["apiGroups"], rule["resources"]) for rule in role["rules"]] == [([""], ["pods"])]
+    account = on_spark[-1]["spec"]["template"]["spec"]["serviceAccountName"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "finance"}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert "serviceAccountName" not in executors(on_spark)[0]["spec"]
+
+
+def test_a_service_account_of_the_job_is_that_of_driver_and_executors() -> None:
+    job = goldens.job(document(engine="spark", serviceAccountName="ledger"))
+    made = goldens.manifests(job)
+    assert "ServiceAccount" not in {one["kind"] for one in made}
+    assert {spec["serviceAccountName"] for spec in pod_specs(made)} == {"ledger"}
+    (binding,) = (one for one in made if one["kind"] == "RoleBinding")
+    assert binding["subjects"][0]["name"] == "ledger"
+
+
+def test_a_pod_template_shapes_driver_and_executors_alike(on_spark: list[Manifest]) -> None:
+    driver, executor = pod_specs(on_spark)
+    for field in ("nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets", "securityContext"):
+        assert driver[field] == executor[field]
+    for spec in (driver, executor):
+        (main,) = spec["containers"]
+        assert {"name": "certificates", "mountPath": "/certificates"} in main["volumeMounts"]
+        assert {"name": "SSL_CERT_FILE", "value": "/certificates/ca.pem"} in main["env"]
+        assert main["envFrom"] == [{"secretRef": {"name": "ledger-s3"}}]
+    assert executors(on_spark)[0]["metadata"]["labels"]["team"] == "finance"
+
+
+def test_the_size_of_pods_on_spark_is_what_the_job_says_of_spark(on_spark: list[Manifest]) -> None:
+    """resources of spec.podTemplate are for a run in one pod: of them, what is no CPU and no memory stays."""
+    sizes = [one["containers"][0]["resources"] for one in pod_specs(on_spark)]
+    assert [one["limits"] for one in sizes] == [
+        {"cpu": "2", "memory": "8Gi", "ephemeral-storage": "20Gi"},
+        {"cpu": "4", "memory": "16Gi", "ephemeral-storage": "20Gi"},
+    ]
+    assert [one["requests"] for one in sizes] == [{"cpu": "2", "memory": "8Gi"}, {"cpu": "3500m", "memory": "16Gi"}]
+    conf = settings_of(on_spark)
+    assert conf["spark.driver.memory"] == "4096m"
+    assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("6553m", "9831m")
+
+
+@pytest.mark.parametrize(
+    ("executors", "expected"),
+    [
+        ({}, {"spark.executor.instances": "4"}),
+        ({"instances": 7}, {"spark.executor.instances": "7"}),
+        ({"memory": "1Gi"}, {"spark.executor.memory": "512m", "spark.executor.memoryOverhead": "512m"}),
+        ({"memory": "4Gi", "memoryOverhead": "1Gi"}, {"spark.executor.memory": "3072m"}),
+        (
+            {"maximum": 9},
+            {
+                "spark.dynamicAllocation.enabled": "true",
+                "spark.dynamicAllocation.minExecutors": "1",
+                "spark.dynamicAllocation.maxExecutors": "9",
+            },
+        ),
+        ({"minimum": 0, "maximum": 9}, {"spark.dynamicAllocation.initialExecutors": "0"}),
+    ],
+)
+def test_how_many_executors_and_how_big(executors: Manifest, expected: dict[str, str]) -> None:
+    conf = settings_of(goldens.manifests(goldens.job(document(engine="spark", spark={"executors": executors}))))
+    assert conf.items() >= expected.items()
+    assert ("spark.executor.instances" in conf) is ("maximum" not in executors)
+
+
+def test_settings_of_a_job_come_before_defaults_and_after_what_the_operator_sets(on_spark: list[Manifest]) -> None:
+    conf = settings_of(on_spark)
+    assert conf["spark.decommission.enabled"] == "false"
+    assert conf["spark.sql.shuffle.partitions"] == "2000"
+    assert conf["spark.driver.host"] == f"{on_spark[-1]['metadata']['name']}.finance.svc"
+    assert conf["spark.executor.extraJavaOptions"] == r'-Dpath=C:\\logs -Dgreeting="grüß dich"'
+
+
+def test_properties_say_what_was_meant() -> None:
+    """As java.util.Properties reads them."""
+    assert spark.properties({"b:c d": " x\n\\y=#", "a": ""}) == "a=\nb\\:c\\ d=\\ x\\n\\\\y=#\n"
+
+
+def test_the_service_finds_the_driver_and_no_other_pod(on_spark: list[Manifest]) -> None:
+    (service,) = (one for one in on_spark if one["kind"] == "Service")
+    selector = service["spec"]["selector"].items()
+    assert on_spark[-1]["spec"]["template"]["metadata"]["labels"].items() >= selector
+    assert not executors(on_spark)[0]["metadata"]["labels"].items() >= selector
+    ports = {one["targetPort"] for one in service["spec"]["ports"]}
+    (driver,) = on_spark[-1]["spec"]["template"]["spec"]["containers"]
+    assert ports == {one["name"] for one in driver["ports"]} == {"rpc", "blocks", "ui", "metrics"}
+    assert service["metadata"]["name"][0].isalpha()

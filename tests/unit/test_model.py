@@ -192,7 +192,7 @@ def test_names_of_folders_round_trip(entity: str) -> None:
 def test_per_entity_folders_are_models_of_their_own(tmp_path: Path) -> None:
     parts = made(NASTY)
     everyone = pa.concat_tables([part["parameters"] for part in parts.values()])
-    per_entity.check(everyone.column("entity").combine_chunks())
+    per_entity.check_names(everyone.column("entity").combine_chunks())
     settings = report(parts)["forecasting"]
     for folder in ("one", "two"):
         output = open_location(str(tmp_path / folder), None, field="uri")
@@ -216,10 +216,10 @@ def test_per_entity_folders_are_models_of_their_own(tmp_path: Path) -> None:
 
 def test_per_entity_refuses_too_many_and_too_long() -> None:
     with pytest.raises(JobError, match="at most 10000 entities") as many:
-        per_entity.check(pa.array([str(i) for i in range(10_001)]))
+        per_entity.check_number(10_001)
     assert many.value.reason is Reason.INVALID_SPEC
     with pytest.raises(JobError, match="too long for the name of a folder") as long:
-        per_entity.check(pa.array(["x" * 300]))
+        per_entity.check_names(pa.array(["x" * 300]))
     assert long.value.reason is Reason.DATA_ERROR
 
 

@@ -71,7 +71,14 @@ def test_a_failure_is_reported_too(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("{", "is not JSON"), ("[]", "is no job"), ("{}", "`metadata` is missing; `spec` is missing")]
+    ("text", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is no job"),
+        ("{}", "kind: must be ForecastJob or AnomalyJob (got null)"),
+        ('{"kind": ["ForecastJob"]}', "kind: must be ForecastJob or AnomalyJob"),
+        ('{"kind": "AnomalyJob"}', "`metadata` is missing; `spec` is missing"),
+    ],
 )
 def test_what_is_no_job(text: str, words: str, tmp_path: Path) -> None:
     code, report = drive(text, tmp_path)
@@ -82,7 +89,7 @@ def test_what_is_no_job(text: str, words: str, tmp_path: Path) -> None:
 def test_data_that_may_not_fit_go_to_a_cluster(
     document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 10_000)
+    monkeypatch.setattr("almanac_jobs.task.memory_limit", lambda: 10_000)
     code, report = drive(document, tmp_path)
     assert (code, report.reason) == (79, Reason.TOO_BIG_FOR_LOCAL)
     assert "160 rows may take" in report.message

@@ -15,6 +15,7 @@ def test_an_empty_environment_gives_defaults() -> None:
 def test_every_setting_can_be_set() -> None:
     given = {
         "ALMANAC_IMAGE": "registry.example/almanac:1",
+        "ALMANAC_SPARK_IMAGE": "registry.example/almanac-spark:1",
         "ALMANAC_SERVICE_ACCOUNT": "drivers",
         "ALMANAC_CPU": "500m",
         "ALMANAC_MEMORY": "2Gi",

@@ -42,6 +42,7 @@ from almanac_jobs.engines.spark_tasks import (
     Periods,
     Record,
     Sample,
+    root_cause,
     take_census,
 )
 from almanac_jobs.forecast.types import Ints
@@ -98,7 +99,7 @@ def _started(job: ForecastJob) -> SparkContext:
     try:
         return builder.getOrCreate().sparkContext
     except (PySparkException, OSError, Exception) as error:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = root_cause(str(error)) or type(error).__name__
         raise JobError(Reason.CLUSTER_UNAVAILABLE, f"spec.spark: Spark does not start: {said}") from error
 
 

@@ -241,6 +241,14 @@ def marked(error: Exception) -> RuntimeError:
     return RuntimeError(f"{_MARK}{json.dumps((found.reason.value, found.message))}")
 
 
+def root_cause(text: str) -> str:
+    """What an error of Java's says of how it came about: its last cause, else its first line; on one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    cause = (causes or lines or [""])[-1 if causes else 0]
+    return re.sub(r"^([a-z]\w*\.)+(\w+(Exception|Error): )", r"\2", cause)[:600]
+
+
 def failure(text: str) -> JobError | None:
     """The error that was `marked`, from the text that Spark makes of it; None if there is none."""
     found = re.search(rf"{_MARK}(\[.*\])", text)

@@ -86,7 +86,7 @@ class Line(NamedTuple):
 
 def render(data: ReportData) -> str:
     """The page."""
-    return _template().render(
+    return template("page.html.jinja").render(
         data=data,
         headline=headline(data),
         span=span(data.horizon, data.frequency),
@@ -208,7 +208,8 @@ def _levels(highlights: Highlights) -> list[tuple[float, float]]:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page of this package, with the filters that say numbers in words."""
     environment = Environment(
         loader=PackageLoader("almanac_jobs.report", ""),
         autoescape=True,
@@ -225,4 +226,4 @@ def _template() -> Template:
         "quantity": quantity,
         "ratio": ratio,
     }
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
-from almanac.api import Columns, JobError, Reason
+from almanac.api import AnomalyColumns, Columns, JobError, Reason
 
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
@@ -92,7 +92,20 @@ def check_roles(columns: Columns, types: Mapping[str, pa.DataType]) -> None:
     Raises:
         JobError: DataError, saying what to write instead.
     """
-    entity, time, value = types[columns.entity], types[columns.time], types[columns.value]
+    check_keys(columns, types)
+    value = types[columns.value]
+    if not is_number(value):
+        advice = "write 0 and 1 to sum booleans" if pa.types.is_boolean(value) else "values are numbers"
+        raise _wrong_type("value", columns.value, value, advice)
+
+
+def check_keys(columns: Columns | AnomalyColumns, types: Mapping[str, pa.DataType]) -> None:
+    """Refuse columns of types that cannot be an entity, a time or the name of a row.
+
+    Raises:
+        JobError: DataError, saying what to write instead.
+    """
+    entity, time = types[columns.entity], types[columns.time]
     if not (is_text(entity) or pa.types.is_integer(entity) or pa.types.is_date(entity)):
         raise _wrong_type("entity", columns.entity, entity, "entities are strings, integers or dates")
     if is_text(time):
@@ -100,9 +113,10 @@ def check_roles(columns: Columns, types: Mapping[str, pa.DataType]) -> None:
         raise _wrong_type("time", columns.time, time, advice)
     if not (pa.types.is_date(time) or pa.types.is_timestamp(time)):
         raise _wrong_type("time", columns.time, time, "times are dates or timestamps")
-    if not is_number(value):
-        advice = "write 0 and 1 to sum booleans" if pa.types.is_boolean(value) else "values are numbers"
-        raise _wrong_type("value", columns.value, value, advice)
+    if isinstance(columns, AnomalyColumns) and columns.id is not None:
+        name = types[columns.id]
+        if not (is_text(name) or pa.types.is_integer(name)):
+            raise _wrong_type("id", columns.id, name, "names of rows are strings or integers")
 
 
 def _wrong_type(role: str, name: str, kind: pa.DataType, advice: str) -> JobError:

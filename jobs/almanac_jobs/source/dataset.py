@@ -8,20 +8,20 @@ dictionary and its values).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from almanac.api import JobError, Reason, Source, Storage
+from almanac.api import AnomalySource, JobError, Reason, Source, Storage
 from almanac.api.model import nearest
 from almanac_jobs.source import filters, partitions
-from almanac_jobs.source.columns import check_roles, common_type
+from almanac_jobs.source.columns import check_keys, check_roles, common_type
 from almanac_jobs.source.expressions import expression
 from almanac_jobs.storage import Location, not_found, open_location, storage_errors
 
@@ -46,7 +46,7 @@ class Dataset:
     """What footers say of a data set. `types` are those of the columns that the job reads, over all files."""
 
     location: Location
-    source: Source
+    source: Source | AnomalySource
     condition: filters.Condition | None
     files: tuple[File, ...]
     types: Mapping[str, pa.DataType]
@@ -57,6 +57,13 @@ class Dataset:
     def rows(self) -> int:
         """Rows of all files, whether they meet the filter or not."""
         return sum(file.rows for file in self.files)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of batches (`scan`), and the source's own that they are: by roles, or as they are."""
+        if isinstance(self.source, AnomalySource):
+            return {name: name for name in self.types}
+        return {role: getattr(self.source.columns, role) for role in ("entity", "time", "value")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class Piece:
 class Portion:
     """Some rows of a data set, for another process: it holds no connection and no credentials."""
 
-    source: Source
+    source: Source | AnomalySource
     storage: Storage | None
     pieces: tuple[Piece, ...]
     types: Mapping[str, pa.DataType]
@@ -151,11 +158,43 @@ def open_dataset(source: Source, storage: Storage | None) -> Dataset:
     return Dataset(location, source, condition, tuple(files), types, sum(info.size for info in infos))
 
 
-def scan(dataset: Dataset) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """The rows that meet the filter, with the columns `entity`, `time` and `value`, and how many rows are gone through.
+def open_columns(
+    source: AnomalySource,
+    storage: Storage | None,
+    wanted: Callable[[Mapping[str, pa.DataType]], Mapping[str, str]],
+) -> Dataset:
+    """As `open_dataset`, of a source any of whose columns may be read.
+
+    `wanted` is told the columns that there are, each of the type that it has first, and gives those to read besides
+    entity, time and id, with the fields of the job that ask for them; it may raise.
+    """
+    condition = filters.parse(source.filter) if source.filter else None
+    location = open_location(source.uri, storage, field=FIELD)
+    infos = _list_files(location)
+    files = [file for file in _read_footers(location, infos, source.columns.entity, None) if file.rows]
+    if not files:
+        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: `{source.uri}` holds no row")
+    there: dict[str, pa.DataType] = dict.fromkeys(files[0].fragment.physical_schema.names, pa.null())
+    for file in reversed(files):
+        there.update(file.types)
+    roles = {name: role for role, name in source.columns.model_dump(exclude_none=True).items()}
+    fields = {name: f"spec.source.columns.{role}" for name, role in roles.items()}
+    for name, field in fields.items():
+        _type(name, field, files)  # which raises if it is not there, before anything else is said
+    fields |= {name: field for name, field in wanted(there).items() if name not in fields}
+    fields |= dict.fromkeys((sorted(filters.columns(condition)) if condition else ()), filters.FIELD)
+    types = {name: _type(name, field, files) for name, field in fields.items()}
+    check_keys(source.columns, types)
+    files = [replace(file, types={name: kind for name, kind in file.types.items() if name in types}) for file in files]
+    return Dataset(location, source, condition, tuple(files), types, sum(info.size for info in infos))
+
+
+def scan(dataset: Dataset, *, frugal: bool = False) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The rows that meet the filter, with the data set's `columns`, and how many rows are gone through.
 
     Each column is of its own file's type, entities as dictionaries where they are text. The number counts rows of the
-    data set, also those that the filter leaves out. Memory is bounded by a few row groups.
+    data set, also those that the filter leaves out. Memory is bounded by a few row groups; `frugal` reads none
+    ahead.
 
     Raises:
         JobError: DataError for a file that cannot be decoded or a filter that does not fit its column, or what storage
@@ -166,13 +205,15 @@ def scan(dataset: Dataset) -> Iterator[tuple[pa.RecordBatch, int]]:
         alike.setdefault(_schema(dataset, file), []).append(file)
     done = 0
     for schema, files in alike.items():
-        yield from ((batch, done + seen) for batch, seen in _scan_alike(dataset, schema, files))
+        yield from ((batch, done + seen) for batch, seen in _scan_alike(dataset, schema, files, frugal=frugal))
         done += sum(file.rows for file in files)
 
 
-def _scan_alike(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _scan_alike(
+    dataset: Dataset, schema: pa.Schema, files: Sequence[File], *, frugal: bool
+) -> Iterator[tuple[pa.RecordBatch, int]]:
     """Scan files whose columns have the same types."""
-    scanner = _scanner(dataset, schema, files)
+    scanner = _scanner(dataset, schema, files, frugal=frugal)
     by_path = {file.fragment.path: at for at, file in enumerate(files)}
     before = [0, *accumulate(file.rows for file in files)]
     at, seen = 0, 0
@@ -188,8 +229,7 @@ def _scan_alike(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> I
         yield tagged.record_batch, before[at] + min(seen, files[at].rows)
 
 
-def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> ds.Scanner:
-    columns = dataset.source.columns
+def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File], *, frugal: bool = False) -> ds.Scanner:
     remote = dataset.location.bucket is not None
     condition = None
     if dataset.condition:
@@ -197,11 +237,11 @@ def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File]) -> ds.S
         condition = expression(dataset.condition, types, dataset.source.time_zone)
     fragments = [file.fragment for file in files]
     return ds.FileSystemDataset(fragments, schema, fragments[0].format, dataset.location.filesystem).scanner(
-        columns={role: ds.field(getattr(columns, role)) for role in ("entity", "time", "value")},
+        columns={name: ds.field(column) for name, column in dataset.columns.items()},
         filter=condition,
-        batch_size=BATCH_ROWS,
-        batch_readahead=4,
-        fragment_readahead=8 if remote else 2,
+        batch_size=BATCH_ROWS // 8 if frugal else BATCH_ROWS,
+        batch_readahead=0 if frugal else 4,
+        fragment_readahead=0 if frugal else 8 if remote else 2,
     )
 
 
@@ -295,8 +335,9 @@ def _layout(entity: str) -> ds.ParquetFileFormat:
 
 
 def _read_footers(
-    location: Location, infos: Sequence[pafs.FileInfo], entity: str, needed: frozenset[str]
+    location: Location, infos: Sequence[pafs.FileInfo], entity: str, needed: frozenset[str] | None
 ) -> list[File]:
+    """The files with the types of the columns that are `needed` (None: of all)."""
     paths = [_below(location, info) for info in infos]
     hive = partitions.values_of(paths, exact=entity)
     layout = _layout(entity)
@@ -310,15 +351,16 @@ def _read_footers(
         except (pa.ArrowException, OSError) as error:
             raise _damaged(uri, error) from error
         inside = set(schema.names)
+        asked = inside | set(values) if needed is None else needed
         if inside & set(values):  # what the rows say counts more than the folder's name
             values = {name: value for name, value in values.items() if name not in inside}
             fragment = layout.make_fragment(info.path, location.filesystem, partitions.expression(values))
-        twice = [name for name in sorted(needed & inside) if len(schema.get_all_field_indices(name)) > 1]
+        twice = [name for name in sorted(asked & inside) if len(schema.get_all_field_indices(name)) > 1]
         if twice:
             raise JobError(Reason.DATA_ERROR, f"spec.source.uri: `{uri}` has two columns `{twice[0]}`")
         types = {name: value.type for name, value in values.items()}
-        types |= {name: schema.field(name).type for name in needed & inside}
-        known = {name: kind for name, kind in types.items() if name in needed and not pa.types.is_null(kind)}
+        types |= {name: schema.field(name).type for name in schema.names if name in asked}
+        known = {name: kind for name, kind in types.items() if name in asked and not pa.types.is_null(kind)}
         return File(uri, fragment, rows, known)
 
     with ThreadPoolExecutor(REMOTE_READS if location.bucket else 2) as pool:

@@ -3,6 +3,18 @@
 Imports pydantic and the standard library only.
 """
 
+from almanac.api.anomaly import (
+    AnomalyColumns,
+    AnomalyJob,
+    AnomalyModel,
+    AnomalySource,
+    AnomalySpec,
+    Detector,
+    Explain,
+    Features,
+    LedgerColumns,
+    Preset,
+)
 from almanac.api.common import (
     API_VERSION,
     GROUP,
@@ -33,9 +45,9 @@ from almanac.api.forecast import (
     Source,
 )
 from almanac.api.report import Report, Result
-from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger
+from almanac.api.status import Condition, ConditionStatus, Executors, JobStatus, PastRun, Phase, Run, Trigger
 
-KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob}
+KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob, "AnomalyJob": AnomalyJob}
 """The kinds of job by name."""
 
 __all__ = [
@@ -45,14 +57,23 @@ __all__ = [
     "VERSION",
     "Aggregate",
     "AlmanacError",
+    "AnomalyColumns",
+    "AnomalyJob",
+    "AnomalyModel",
+    "AnomalySource",
+    "AnomalySpec",
     "Columns",
     "ConcurrencyPolicy",
     "Condition",
     "ConditionStatus",
+    "Detector",
     "Engine",
     "Evaluation",
+    "Executors",
     "ExitCode",
+    "Explain",
     "Family",
+    "Features",
     "ForecastJob",
     "ForecastModel",
     "ForecastSpec",
@@ -61,12 +82,14 @@ __all__ = [
     "JobSpec",
     "JobStatus",
     "Layout",
+    "LedgerColumns",
     "Metadata",
     "Missing",
     "Output",
     "PastRun",
     "Phase",
     "PodTemplate",
+    "Preset",
     "Problem",
     "Reason",
     "Report",

@@ -9,6 +9,7 @@ import posixpath
 import re
 import zoneinfo
 from datetime import UTC, datetime
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs", "file")
@@ -28,6 +29,37 @@ TIME_ZONE = r"^[A-Za-z0-9_+/-]+$"
 TIME_ZONE_HELP = "must be a time zone such as UTC or Europe/Berlin"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 OBJECT_NAME_HELP = "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
+
+SPARK_SIZES = {
+    r"driver\.(cores|memory|memoryOverhead|memoryOverheadFactor)": "spec.spark.driver",
+    r"executor\.(instances|cores|memory|memoryOverhead|memoryOverheadFactor)": "spec.spark.executors",
+    r"dynamicAllocation\.(enabled|minExecutors|maxExecutors|initialExecutors)": "spec.spark.executors",
+}
+"""Settings of Spark's, after `spark.`, that a field of the job has, and which."""
+SPARK_OURS = (
+    r"^spark\.("
+    + "|".join(
+        (
+            *SPARK_SIZES,
+            *(r"master", r"submit\..*", r"remote", r"connect\..*", r"app\.id", r"authenticate(\..*)?"),
+            *(r"driver\.(host|bindAddress|port|blockManager\.port)", r"blockManager\.port", r"ui\.(enabled|port)"),
+        )
+    )
+    + r")$"
+)
+"""What the operator sets itself."""
+SPARK_PODS = r"^spark\.kubernetes\."
+SPARK_TUNING = (
+    r"^spark\.kubernetes\.("
+    r"allocation\.(batch\.(size|delay)|maxPendingPods|maxPendingPodsPerRp|maximum)"
+    r"|dynamicAllocation\.deleteGracePeriod|local\.dirs\.tmpfs"
+    r"|(driver|executor)\.(request|limit)\.cores"
+    r"|executor\.(deleteOnTermination|terminationGracePeriodSeconds|apiPollingInterval"
+    r"|eventProcessingInterval|missingPodDetectDelta|minTasksPerExecutorBeforeRolling|roll(Interval|Policy)"
+    r"|resize(Factor|Interval|Threshold))"
+    r")$"
+)
+"""Of what Spark has to say about pods, what is left to the job: the rest would lead around the rules for its pods."""
 
 _MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -123,6 +155,39 @@ def quantity(value: str) -> str:
     if not re.fullmatch(QUANTITY, value) or not re.match(ABOVE_ZERO, value):
         raise ValueError(QUANTITY_HELP)
     return value
+
+
+def amount(value: str) -> int:
+    """A quantity as a whole number, e.g. of bytes: 1.5Gi is 1610612736."""
+    match = re.fullmatch(r"([0-9.]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", value)
+    if match is None:
+        raise ValueError(QUANTITY_HELP)
+    number, unit = Decimal(match[1]), match[2] or ""
+    if unit in _UNITS:
+        return int(number * _UNITS[unit])
+    return int(number.scaleb(int(unit[1:])))
+
+
+_UNITS = {
+    **{f"{letter}i": Decimal(1024**power) for power, letter in enumerate("KMGTPE", 1)},
+    **{letter: Decimal(1000**power) for power, letter in enumerate("kMGTPE", 1)},
+    "": Decimal(1),
+    "m": Decimal("1e-3"),
+    "u": Decimal("1e-6"),
+    "n": Decimal("1e-9"),
+}
+
+
+def spark_setting(name: str) -> str:
+    """The name of a setting of Spark's that a job may make."""
+    if not name.startswith("spark."):
+        raise ValueError("must start with `spark.`")
+    if re.fullmatch(SPARK_OURS, name):
+        field = next((field for part, field in SPARK_SIZES.items() if re.fullmatch(rf"spark\.{part}", name)), None)
+        raise ValueError(f"cannot be set: write {field}" if field else "cannot be set: the operator does")
+    if re.match(SPARK_PODS, name) and not re.fullmatch(SPARK_TUNING, name):
+        raise ValueError("cannot be set: pods follow from spec.podTemplate, spec.image and spec.serviceAccountName")
+    return name
 
 
 def time_zone(value: str) -> str:

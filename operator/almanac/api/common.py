@@ -92,10 +92,17 @@ Endpoint = Annotated[
 ]
 LARGEST = 999_999_999_999_999
 """A whole number that every reader of JSON takes for the same."""
+SparkSetting = Annotated[str, AfterValidator(checks.spark_setting)]
 Count = Annotated[StrictInt, Field(ge=0)]
 Time = Annotated[datetime, AfterValidator(checks.moment)]
 Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Seconds = Annotated[StrictInt, Field(ge=1, le=31_536_000)]
+
+
+LEAST_HEAP = 512 << 20
+"""Bytes of the smallest heap that Spark starts with, and some to work in."""
+LEAST_MEMORY = 768 << 20
+"""Bytes of the smallest pod of a Spark cluster."""
 
 
 class Engine(StrEnum):
@@ -161,14 +168,57 @@ class Output(Model):
 
 
 class SparkExecutors(Model):
-    """Executors of a Spark cluster."""
+    """Executors of a Spark cluster. Their number is fixed, or follows the work between two bounds."""
 
-    instances: Annotated[StrictInt, Field(ge=1, le=1000)] = 4
-    """Number of executor pods."""
+    instances: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Number of executor pods. Unset: 4, or what minimum and maximum say."""
+    minimum: Annotated[StrictInt, Field(ge=0, le=1000)] | None = None
+    """Fewest executor pods, and how many there are to begin with. Needs maximum. Unset: 1."""
+    maximum: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Most executor pods: as many as the work has use for, and idle ones go. Unset: instances, all the time."""
     cores: Annotated[StrictInt, Field(ge=1, le=256)] = 2
-    """CPU cores of each executor."""
+    """CPU cores of each executor, and how many tasks it runs at once."""
     memory: Quantity = "4Gi"
     """Memory of each executor pod, all overheads included."""
+    memory_overhead: Quantity | None = None
+    """The part of memory that is not the heap of Spark's JVM: models are fitted in it. Unset: three fifths, where that
+    leaves 512Mi to the heap."""
+
+    @rule(
+        "instances",
+        "maximum",
+        message="cannot be set together with maximum: a number is fixed, or has bounds",
+        cel="!has(self.instances) || !has(self.maximum)",
+    )
+    def _number_is_fixed_or_bounded(self) -> bool:
+        return self.instances is None or self.maximum is None
+
+    @rule(
+        "minimum",
+        "maximum",
+        message="needs a maximum that is not below it",
+        cel="!has(self.minimum) || (has(self.maximum) && self.minimum <= self.maximum)",
+    )
+    def _bounds_are_in_order(self) -> bool:
+        return self.minimum is None or (self.maximum is not None and self.minimum <= self.maximum)
+
+    @rule("memory", message="must be 768Mi at least: 512Mi are the JVM's")
+    def _memory_is_enough(self) -> bool:
+        return checks.amount(self.memory) >= LEAST_MEMORY
+
+    @rule("memory_overhead", "memory", message="must leave 512Mi of memory to the heap of the JVM")
+    def _overhead_leaves_a_heap(self) -> bool:
+        if self.memory_overhead is None or checks.amount(self.memory) < LEAST_MEMORY:
+            return True
+        return checks.amount(self.memory) - checks.amount(self.memory_overhead) >= LEAST_HEAP
+
+    @property
+    def heap(self) -> int:
+        """Bytes of an executor's heap."""
+        memory = checks.amount(self.memory)
+        if self.memory_overhead is not None:
+            return memory - checks.amount(self.memory_overhead)
+        return max(LEAST_HEAP, memory * 2 // 5)
 
 
 class SparkDriver(Model):
@@ -177,7 +227,16 @@ class SparkDriver(Model):
     cores: Annotated[StrictInt, Field(ge=1, le=256)] = 1
     """CPU cores of the driver."""
     memory: Quantity = "2Gi"
-    """Memory of the driver pod, all overheads included."""
+    """Memory of the driver pod, all overheads included. Half of it is the heap of Spark's JVM, 512Mi at least."""
+
+    @rule("memory", message="must be 768Mi at least: 512Mi are the JVM's")
+    def _memory_is_enough(self) -> bool:
+        return checks.amount(self.memory) >= LEAST_MEMORY
+
+    @property
+    def heap(self) -> int:
+        """Bytes of the driver's heap."""
+        return max(LEAST_HEAP, checks.amount(self.memory) // 2)
 
 
 class Spark(Model):
@@ -187,16 +246,21 @@ class Spark(Model):
     """Executors: how many, how big."""
     driver: SparkDriver = SparkDriver()
     """Driver: how big."""
-    conf: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=256)] = {}
-    """Further Spark settings by their own names (spark....). Values are strings."""
-
-    @rule(
-        "conf",
-        message="must hold names that start with `spark.`",
-        cel="!has(self.conf) || self.conf.all(name, name.startsWith('spark.'))",
-    )
-    def _settings_are_sparks(self) -> bool:
-        return all(name.startswith("spark.") for name in self.conf)
+    conf: Annotated[
+        dict[SparkSetting, Annotated[str, Field(max_length=4096)]],
+        Field(
+            max_length=256,
+            json_schema_extra=cel(
+                "self.all(name, name.startsWith('spark.') "
+                f"&& !name.matches(r'{checks.SPARK_OURS}') "
+                f"&& (!name.matches(r'{checks.SPARK_PODS}') || name.matches(r'{checks.SPARK_TUNING}')))",
+                "must hold names that start with `spark.`, and none of those that the operator sets itself, such as "
+                "spark.master, spark.executor.memory or spark.kubernetes.namespace: docs/spark.md has the list",
+            ),
+        ),
+    ] = {}
+    """Further Spark settings by their own names (spark....). Values are strings. What the operator sets itself cannot
+    be set here: where the cluster is, what its pods are, and what spec.spark and spec.podTemplate say."""
 
 
 class PodTemplate(Model):
@@ -234,8 +298,6 @@ class JobSpec(Model):
     engine: Engine = Engine.AUTO
     """auto starts in one pod and moves to a cluster only when the data do not fit. local is one pod, spark and dask are
     clusters."""
-    spark: Spark = Spark()
-    """The Spark cluster, where the engine is spark."""
     image: Annotated[str, Field(max_length=1024)] = ""
     """Container image of the run's pods. Empty: the operator's choice for the engine."""
     service_account_name: ObjectName = ""

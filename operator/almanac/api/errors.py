@@ -59,6 +59,8 @@ class Reason(StrEnum):
     """The cluster that computes the run does not start, or loses its executors again and again."""
     TOO_BIG_FOR_LOCAL = "TooBigForLocal"
     INTERRUPTED = "Interrupted"
+    LEARNT_NOTHING = "LearntNothing"
+    """The detector tells no rows apart, or does so by chance: nothing is published."""
     INTERNAL_ERROR = "InternalError"
 
     @property
@@ -71,6 +73,7 @@ _EXIT_CODES = {
     Reason.INVALID_SPEC: ExitCode.INVALID_JOB,
     Reason.NOT_INSTALLED: ExitCode.INVALID_JOB,
     Reason.DATA_ERROR: ExitCode.BAD_DATA,
+    Reason.LEARNT_NOTHING: ExitCode.BAD_DATA,
     Reason.SOURCE_NOT_FOUND: ExitCode.SOURCE_MISSING,
     Reason.SOURCE_EMPTY: ExitCode.SOURCE_MISSING,
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
@@ -147,6 +150,8 @@ def problems(error: ValidationError) -> tuple[Problem, ...]:
 
 def _problem(one: dict[str, Any]) -> Problem:
     kind, location, value = one["type"], one["loc"], one["input"]
+    at_key = bool(location) and location[-1] == "[key]"
+    location, value = (location[:-1], None) if at_key else (location, value)
     if kind == "missing":
         missing, parent = location[-1], location[:-1]
         name = f"item {missing + 1}" if isinstance(missing, int) else f"`{missing}`"
@@ -157,7 +162,7 @@ def _problem(one: dict[str, Any]) -> Problem:
     message = (
         message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Input should", "must")
     )
-    return Problem(location, message, None if isinstance(value, dict) else value)
+    return Problem(location, message, None if isinstance(value, dict) else value, at_key)
 
 
 _WORDS = {

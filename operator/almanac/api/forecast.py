@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, WithJsonSchema
 
 from almanac.api import checks
-from almanac.api.common import Job, JobSpec, Name, Positive, TimeZone, Uri, cel, pattern
+from almanac.api.common import Job, JobSpec, Name, Positive, Spark, TimeZone, Uri, cel, pattern
 from almanac.api.model import Model, rule
 
 Order = tuple[
@@ -205,6 +205,8 @@ class ForecastSpec(JobSpec):
     """No forecast and no bound of an interval is below this, e.g. 0 for amounts sold. Unset: none."""
     evaluation: Evaluation = Evaluation()
     """How forecasts are tried on the past before they are trusted."""
+    spark: Spark = Spark()
+    """The Spark cluster, where the engine is spark."""
 
     @rule(
         "intervals",

@@ -91,6 +91,23 @@ class PastRun(Run):
     """Folder of its results, if it has any."""
 
 
+class Executors(Model):
+    """The executors of a run on Spark."""
+
+    ready: str = ""
+    """How many run, of how many that there are to be: 3/4."""
+    wanted: Count | None = None
+    """How many there are to be, at the moment."""
+    running: Count | None = None
+    """How many run."""
+    failed: Count | None = None
+    """How many have failed so far, and were replaced."""
+    none_since: Time | None = None
+    """Since when none runs, although some are to."""
+    message: str = ""
+    """How the last one ended that has failed."""
+
+
 class JobStatus(Model):
     """What happened, written by the operator."""
 
@@ -108,6 +125,8 @@ class JobStatus(Model):
     """Units of the stage that are done."""
     total: Count | None = None
     """Units of the stage."""
+    executors: Executors | None = None
+    """The executors of a run on Spark, while it lasts; of one that failed, how they were."""
     run: Run | None = None
     """The present run, or the last one."""
     result: Result | None = None

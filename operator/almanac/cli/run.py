@@ -17,7 +17,7 @@ import click
 import yaml
 from rich.console import Console
 
-from almanac.api import Engine, ForecastJob, JobError, Reason, Report
+from almanac.api import Engine, Job, JobError, Reason, Report
 from almanac.cli import summary
 from almanac.documents import load_documents
 
@@ -41,7 +41,9 @@ Value = TypeVar("Value")
 @click.command(epilog=EPILOG)
 @click.option("-f", "--filename", "path", required=True, metavar="FILE", help="File with the job, or - for stdin.")
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field first: spec.horizon=14.")
-@click.option("--sample", is_flag=True, help="Train one entity only, on 30 of its periods, and write nothing.")
+@click.option(
+    "--sample", is_flag=True, help="Try one entity, or the first 10,000 rows of anomalies, and write nothing."
+)
 @click.option("--dry-run", is_flag=True, help="Check the job, its source and memory only, and write nothing.")
 @click.option(
     "--output",
@@ -95,7 +97,7 @@ def new_run_id(now: datetime, token: str) -> str:
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{token}"
 
 
-def load(path: str, overrides: tuple[str, ...] = ()) -> ForecastJob:
+def load(path: str, overrides: tuple[str, ...] = ()) -> Job:
     """The one job of a file, with `overrides` applied.
 
     Raises:
@@ -106,10 +108,7 @@ def load(path: str, overrides: tuple[str, ...] = ()) -> ForecastJob:
         lines = ", ".join(f"{document.name or '?'} (line {document.line})" for document in jobs)
         found = f"{len(jobs)} jobs, and a run is of one: {lines}" if jobs else "no job of Almanac's"
         raise JobError(Reason.INVALID_SPEC, f"{path}: holds {found}")
-    job = jobs[0].override(overrides).parse()
-    if not isinstance(job, ForecastJob):
-        raise JobError(Reason.INVALID_SPEC, f"{path}: jobs of kind {job.kind} cannot be run")
-    return job
+    return jobs[0].override(overrides).parse()
 
 
 def check_installed() -> None:
@@ -138,7 +137,7 @@ class Shell:
     quiet: bool
     debug: bool
 
-    def run(self, job: ForecastJob) -> None:
+    def run(self, job: Job) -> None:
         from almanac_jobs import engines, run
 
         manifest = yaml.safe_dump(job.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
@@ -160,12 +159,12 @@ class Shell:
         else:
             self._tell(outcome.report)
 
-    def sample(self, job: ForecastJob) -> None:
+    def sample(self, job: Job) -> None:
         from almanac_jobs import run
 
-        summary.show_sample(job, self._launch(lambda progress: run.sample(job, progress)), Console(highlight=False))
+        summary.show_sample(self._launch(lambda progress: run.sample(job, progress)), Console(highlight=False))
 
-    def look(self, job: ForecastJob) -> None:
+    def look(self, job: Job) -> None:
         from almanac_jobs import run
 
         summary.show_look(job, self._launch(lambda progress: run.look(job)), Console(highlight=False))

@@ -1,4 +1,4 @@
-"""`almanac show`: the forecast of one entity with the end of its history, in the terminal or as a picture."""
+"""`almanac show`: one entity of a run: its forecast and the end of its history, or its anomalies and their reasons."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from rich.text import Text
 from almanac.api.errors import JobError, Reason
 
 if TYPE_CHECKING:
-    from almanac_jobs.model import EntityModel, Model
+    from almanac_jobs.model import EntityModel, Model, Results
     from almanac_jobs.report.highlights import Fan
+    from almanac_jobs.scoring import AnomalyRun
 
 LISTED = 10
 """Entities that are named where none was asked for."""
@@ -51,6 +52,17 @@ class Shown:
     forecasts: Sequence[Mapping[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Oddities:
+    """The anomalies of one entity. `document` is its explanation; None where no row is flagged."""
+
+    entity: str
+    source: str
+    rows: int
+    highest: float
+    document: Mapping[str, Any] | None
+
+
 @click.command(epilog=EPILOG)
 @click.argument("uri")
 @click.option("-e", "--entity", metavar="NAME", help="The entity; without it, a few are listed.")
@@ -59,7 +71,7 @@ class Shown:
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: a .png or .svg file."
 )
 def show(uri: str, entity: str | None, horizon: int | None, output: Path | None) -> None:
-    """Draw the forecast of one entity, with its history, status, scores and parameters.
+    """Draw the forecast of one entity, with its history, status, scores and parameters; or tell its anomalies.
 
     URI is the output.uri of a job, or the folder of one of its runs.
     """
@@ -68,13 +80,17 @@ def show(uri: str, entity: str | None, horizon: int | None, output: Path | None)
     shown = look_up(uri, entity, horizon)
     if shown is None:
         return
-    if output is None:
+    if isinstance(shown, Oddities):
+        if output is not None or horizon is not None:
+            raise click.UsageError(f"--{'output' if output else 'horizon'} is for forecasts, and {uri} holds anomalies")
+        _tell(shown, Console(highlight=False))
+    elif output is None:
         _print(shown, Console(highlight=False))
     else:
         _save(shown, output)
 
 
-def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | None:
+def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | Oddities | None:
     """The entity; None if none was asked for, and some were listed instead.
 
     Raises:
@@ -82,7 +98,7 @@ def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | None:
     """
     try:
         import almanac_jobs
-        from almanac_jobs.model import EntityModel, UnknownEntityError
+        from almanac_jobs.model import EntityModel, Model, UnknownEntityError
 
         model = almanac_jobs.load(uri)
     except ImportError as error:
@@ -96,7 +112,7 @@ def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | None:
         _list(model, uri)
         return None
     try:
-        return _of_run(model, entity, horizon)
+        return _of_run(model, entity, horizon) if isinstance(model, Model) else _odd(model, entity)
     except UnknownEntityError as error:
         raise JobError(Reason.SOURCE_NOT_FOUND, f"--entity: {error}") from error
 
@@ -114,6 +130,46 @@ def _of_run(model: Model, entity: str, horizon: int | None) -> Shown:
         scores=scores.to_pylist()[0] if scores is not None else {},
         forecasts=forecasts.to_pylist(),
     )
+
+
+def _odd(model: AnomalyRun, entity: str) -> Oddities:
+    """An entity of a run of an AnomalyJob."""
+    row = model.rows_of("entities", entity).to_pylist()[0]
+    job = model.report["job"]
+    return Oddities(
+        entity=str(row["entity"]),
+        source=f"{job['namespace']}/{job['name']}, run {model.report['run']}",
+        rows=row["rows"],
+        highest=row["score"],
+        document=model.explanation(entity),
+    )
+
+
+def _tell(odd: Oddities, console: Console) -> None:
+    from almanac_jobs.report.words import count
+
+    anomalies = odd.document["anomalies"] if odd.document else []
+    console.print(
+        Text.assemble((odd.entity, "bold"), f"   {count(len(anomalies))} of {count(odd.rows)} rows are flagged")
+    )
+    console.print(Text(f"{odd.source}, highest score {odd.highest:.4f}", style="dim"))
+    console.print()
+    if not odd.document:
+        return
+    table = _table("because of", "contribution", "")
+    for one in odd.document["features"]:
+        table.add_row(one["feature"], _quantity(one["contribution"]), one["direction"])
+    console.print(Padding(table, (0, 0, 1, 0)))
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("time", *(["id"] if "id" in anomalies[0] else []), "score", "because of"):
+        rows.add_column(name, justify="right" if name == "score" else "left", header_style="dim")
+    for one in anomalies[:LISTED]:
+        reasons = ", ".join(f"{told['feature']} {told['value'] or 'missing'}" for told in one["features"][:3])
+        own = [str(one["id"])] if "id" in one else []
+        rows.add_row(str(one["time"]), *own, f"{one['score']:.4f}", reasons)
+    if len(anomalies) > LISTED:
+        rows.add_row(Text(f"… {len(anomalies)} in all", style="dim"))
+    console.print(rows)
 
 
 def _alone(model: EntityModel, entity: str | None, horizon: int | None) -> Shown:
@@ -149,7 +205,7 @@ def _fan(forecasts: Any, history: Any, settings: Mapping[str, Any]) -> Fan:
     return Fan(starts(past), values, starts(calendar.periods(times)), column("mean"), tuple(bands))
 
 
-def _list(model: Model, uri: str) -> None:
+def _list(model: Results, uri: str) -> None:
     """A few entities, and how to see one."""
     from almanac_jobs.report.words import entities
 

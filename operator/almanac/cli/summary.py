@@ -13,40 +13,92 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import ForecastJob
+from almanac.api import Job, Report
 
 if TYPE_CHECKING:
-    from almanac_jobs.run import Look, Outcome, Sample
+    from almanac_jobs.detecting import Trial
+    from almanac_jobs.forecasting import Sample
+    from almanac_jobs.report.anomalies import AnomalyData
+    from almanac_jobs.report.page import Headline, ReportData
+    from almanac_jobs.run import Outcome
+    from almanac_jobs.task import Look
 
 _TONES = {"good": "green", "mixed": "yellow", "bad": "red", "plain": "bold"}
 SHOWN = 5
 """Periods of a sample's forecast that are shown."""
 
 
-def show_outcome(job: ForecastJob, outcome: Outcome, console: Console) -> None:
-    """A run in a screen: how good it was, what became of the entities, where the results are, what to type next."""
+def show_outcome(job: Job, outcome: Outcome, console: Console) -> None:
+    """A run in a screen: how good it was, what became of the data, where the results are, what to type next."""
+    from almanac_jobs.report.page import ReportData
+
+    if isinstance(outcome.page, ReportData):
+        _show_forecasts(job, outcome.page, outcome.report, console)
+    else:
+        _show_anomalies(job, outcome.page, outcome.report, console)
+
+
+def _show_forecasts(job: Job, page: ReportData, report: Report, console: Console) -> None:
     from almanac_jobs.report import words
     from almanac_jobs.report.page import headline
 
-    page, result = outcome.page, outcome.report.result
-    assert result is not None  # noqa: S101 - a complete run has one
-    told, seconds = headline(page), sum(page.durations.values())
+    seconds = sum(page.durations.values())
     speed = f", {words.count(round(page.entities / seconds))} a second" if seconds > 0 else ""
-    console.print(Text.assemble(("✓ ", "green"), (told.title, _TONES[told.tone])))
-    console.print(Padding(Text(told.detail), (0, 0, 1, 2), expand=False))
+    _headline(headline(page), console)
     facts = _grid()
     facts.add_row("run", page.run)
     facts.add_row("read", f"{words.count(page.rows)} rows, {page.first} to {page.last}, frequency {page.frequency}")
     for note, number in page.notes.items():
         facts.add_row("", f"{words.count(number)} {note}")
     facts.add_row("fitted", f"{page.model}, {words.entities(page.entities)} in {words.duration(seconds)}{speed}")
-    facts.add_row("written", result.uri)
-    facts.add_row("report", f"{result.uri}/report.html")
-    console.print(Padding(facts, (0, 0, 1, 2), expand=False))
+    _written(facts, report, console)
     tables = Table.grid(padding=(0, 4))
-    tables.add_row(_statuses(outcome), *([_scores(outcome)] if page.totals and page.totals.evaluated else []))
+    tables.add_row(_statuses(page), *([_scores(page)] if page.totals and page.totals.evaluated else []))
     console.print(Padding(tables, (0, 0, 1, 2), expand=False))
-    example = page.highlights.biggest[0].entity if page.highlights.biggest else None
+    _next(job, page.highlights.biggest[0].entity if page.highlights.biggest else None, console)
+
+
+def _show_anomalies(job: Job, page: AnomalyData, report: Report, console: Console) -> None:
+    from almanac_jobs.report import words
+    from almanac_jobs.report.anomalies import headline
+
+    seconds = sum(page.durations.values())
+    _headline(headline(page), console)
+    facts = _grid()
+    facts.add_row("run", page.run)
+    facts.add_row("read", f"{words.count(page.rows)} rows, {page.first} to {page.last}")
+    for note, number in page.notes.items():
+        facts.add_row("", f"{words.count(number)} {note}")
+    for name, why in page.left_out.items():
+        facts.add_row("left out", f"column {name}: {why}")
+    facts.add_row(
+        "trained", f"{page.detector} on {words.count(len(page.features))} features in {words.duration(seconds)}"
+    )
+    _written(facts, report, console)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("entity", "time", "score", "because of"):
+        table.add_column(name, justify="right" if name == "score" else "left", header_style="dim")
+    for row in page.worst[:SHOWN]:
+        reasons = ", ".join(f"{name} {value or 'missing'}" for name, value, _ in row.reasons(page.features, 2))
+        table.add_row(row.keys["entity"], row.keys["time"], f"{row.score:.4f}", reasons)
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
+    _next(job, page.worst[0].keys["entity"] if page.worst else None, console)
+
+
+def _headline(told: Headline, console: Console) -> None:
+    console.print(Text.assemble(("✓ ", "green"), (told.title, _TONES[told.tone])))
+    console.print(Padding(Text(told.detail), (0, 0, 1, 2), expand=False))
+
+
+def _written(facts: Table, report: Report, console: Console) -> None:
+    assert report.result is not None  # noqa: S101 - a complete run has one
+    facts.add_row("written", report.result.uri)
+    facts.add_row("report", f"{report.result.uri}/report.html")
+    console.print(Padding(facts, (0, 0, 1, 2), expand=False))
+
+
+def _next(job: Job, example: str | None, console: Console) -> None:
+    """What to type to see an entity."""
     entity = f" --entity {shlex.quote(example)}" if example is not None else ""
     show = f"{_program()} show {shlex.quote(job.spec.output.uri)}{entity}"
     console.print(Text.assemble("  Next: ", (show, "bold")), soft_wrap=True)
@@ -58,8 +110,32 @@ def _program() -> str:
     return shlex.quote(str(called)) if called.name == "almanac" and shutil.which("almanac") is None else "almanac"
 
 
-def show_sample(job: ForecastJob, sample: Sample, console: Console) -> None:
-    """A sample: what was trained on what, and the beginning of its forecast."""
+def show_sample(sample: Sample | Trial, console: Console) -> None:
+    """A sample: what was trained on what, and what came of it."""
+    from almanac_jobs.forecasting import Sample
+
+    if isinstance(sample, Sample):
+        _show_sample(sample, console)
+    else:
+        _show_trial(sample, console)
+    console.print("  This was a sample: nothing was written. Leave out --sample to run the job.", soft_wrap=True)
+
+
+def _show_trial(trial: Trial, console: Console) -> None:
+    from almanac_jobs.report import words
+
+    told = f" trained {trial.detector} on the first {words.count(trial.rows)} rows: {trial.why}"
+    console.print(Text.assemble(("✓", "green"), told))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("time", "score", "because of"):
+        table.add_column(name, justify="right" if name == "score" else "left", header_style="dim")
+    for row in trial.oddest:
+        reasons = ", ".join(f"{one['feature']} {one['value'] or 'missing'}" for one in row["features"][:3])
+        table.add_row(str(row["time"]), f"{row['score']:.4f}", reasons)
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
+
+
+def _show_sample(sample: Sample, console: Console) -> None:
     from almanac_jobs.report import words
 
     row = sample.parameters
@@ -80,10 +156,9 @@ def show_sample(job: ForecastJob, sample: Sample, console: Console) -> None:
         if len(sample.forecasts) > SHOWN:
             console.print(f"  … {words.count(len(sample.forecasts))} periods in all")
         console.print()
-    console.print("  This was a sample: nothing was written. Leave out --sample to run the job.", soft_wrap=True)
 
 
-def show_look(job: ForecastJob, look: Look, console: Console) -> None:
+def show_look(job: Job, look: Look, console: Console) -> None:
     """A dry run: what there is to read, and whether memory holds it."""
     from almanac_jobs.report import words
 
@@ -99,24 +174,24 @@ def show_look(job: ForecastJob, look: Look, console: Console) -> None:
     console.print(Padding(facts, (0, 0, 0, 2), expand=False))
 
 
-def _statuses(outcome: Outcome) -> Table:
+def _statuses(page: ReportData) -> Table:
     from almanac_jobs.report import words
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("status", header_style="dim")
     table.add_column("entities", justify="right", header_style="dim")
-    for status, number in sorted(outcome.page.statuses.items(), key=lambda one: (-one[1], one[0])):
+    for status, number in sorted(page.statuses.items(), key=lambda one: (-one[1], one[0])):
         table.add_row(status, words.count(number))
     return table
 
 
-def _scores(outcome: Outcome) -> Table:
+def _scores(page: ReportData) -> Table:
     from almanac_jobs.report.page import score_lines
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("score", "model", "seasonal naive"):
         table.add_column(name, justify="left" if name == "score" else "right", header_style="dim")
-    totals = outcome.page.totals
+    totals = page.totals
     assert totals is not None  # noqa: S101 - asked for only then
     for line in score_lines(totals):
         ours = Text(line.model, style="green" if line.better == "model" else "")

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import Phase, Result
+from almanac.api import Executors, Phase, Result
 from almanac.crd import RESOURCES
 
 if TYPE_CHECKING:
@@ -44,7 +44,12 @@ def rows(records: Sequence[JobRecord], now: datetime, *, wide: bool = False, nam
     """A line for each job under a head, as `kubectl get` prints them."""
     scores = sorted({RESOURCES[record.kind].score for record in records})
     head = ["NAME", "PHASE", "ENGINE", "PROGRESS", "ENTITIES", *(score.upper() for score in scores)]
-    head = [*(["NAMESPACE"] if namespaces else []), *head, *(["REASON", "RUN", "RESULT"] if wide else []), "AGE"]
+    head = [
+        *(["NAMESPACE"] if namespaces else []),
+        *head,
+        *(["REASON", "EXECUTORS", "RUN", "RESULT"] if wide else []),
+        "AGE",
+    ]
     table = [head, *(_row(record, scores, now, wide=wide, namespaces=namespaces) for record in records)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
@@ -65,10 +70,15 @@ def _row(record: JobRecord, scores: Iterable[str], now: datetime, *, wide: bool,
         str(status.engine or ""),
         status.progress,
         f"{result.entities:,}" if result else "",
-        *(f"{result.scores[score]:.3f}" if result and score in result.scores else "" for score in scores),
+        *(_score(result.scores[score]) if result and score in result.scores else "" for score in scores),
     ]
-    more = [record.reason, status.run.id if status.run else "", result.uri if result else ""] if wide else []
-    return [*told, *more, age(record.created, now)]
+    executors = status.executors.ready if status.executors else ""
+    more = [record.reason, executors, status.run.id if status.run else "", result.uri if result else ""]
+    return [*told, *(more if wide else []), age(record.created, now)]
+
+
+def _score(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.3f}"
 
 
 def age(since: datetime | None, now: datetime) -> str:
@@ -93,6 +103,8 @@ def detail(record: JobRecord, now: datetime, *, wide: bool = False) -> Renderabl
         grid.add_row("Reason", Text(f"{record.reason}: {record.message}"))
     if status.phase is Phase.RUNNING and (status.stage or status.progress):
         grid.add_row("Progress", _progress(record))
+    if status.executors:
+        grid.add_row("Executors", Text(_executors(status.executors)))
     if status.run:
         grid.add_row("Run", Text(_run(record, now)))
     if record.result:
@@ -123,6 +135,12 @@ def _progress(record: JobRecord) -> RenderableType:
     return grid
 
 
+def _executors(them: Executors) -> str:
+    told = [f"{them.running} of {them.wanted} running"] if them.ready else []
+    told += [f"{them.failed} failed"] if them.failed else []
+    return ", ".join(told) + (f" ({them.message})" if them.message else "")
+
+
 def _run(record: JobRecord, now: datetime) -> str:
     run, engine = record.status.run, record.status.engine
     if run is None:
@@ -142,7 +160,8 @@ def summary(result: Result) -> str:
     told = [f"{result.entities:,} entities"]
     told += [f"{result.failed_entities:,} of them failed"] if result.failed_entities else []
     told += [f"{result.rows:,} rows read"]
-    told += [f"{name} {value:.3f}" for name, value in result.scores.items() if not name.startswith("seasonalnaive_")]
+    own = {name: value for name, value in result.scores.items() if not name.startswith("seasonalnaive_")}
+    told += [f"{name} {_score(value)}" for name, value in own.items()]
     return ", ".join(told)
 
 

@@ -20,6 +20,7 @@ from almanac.client.errors import (
     ConflictError,
     ExpiredError,
     NotFoundError,
+    NotInstalledError,
     RejectedError,
     UnreachableError,
     WaitTimeoutError,
@@ -246,7 +247,15 @@ class AsyncClient:
     ) -> tuple[JobRecord, ...]:
         """The jobs of a namespace, or of all, by name. `selector` chooses by labels, as kubectl's does."""
         where = None if all_namespaces else namespace or self.namespace
-        found = [record for kind in KINDS for record in await self._all(kind, where, selector)]
+        found: list[JobRecord] = []
+        unknown: list[NotInstalledError] = []
+        for kind in KINDS:
+            try:
+                found += await self._all(kind, where, selector)
+            except NotInstalledError as error:  # a cluster need not have every kind
+                unknown.append(error)
+        if len(unknown) == len(KINDS):
+            raise unknown[0]
         return tuple(sorted(found, key=lambda record: (record.namespace, record.name, record.kind)))
 
     async def logs(

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from almanac.api import Engine, Job, Run
-from almanac.engines import local
+from almanac.engines import local, spark
 from almanac.manifests import Manifest
 from almanac.settings import Settings
 
-ENGINES: dict[Engine, Callable[[Job, Run, Settings], list[Manifest]]] = {Engine.LOCAL: local.build}
+ENGINES: dict[Engine, Callable[[Job, Run, Settings], list[Manifest]]] = {
+    Engine.LOCAL: local.build,
+    Engine.SPARK: spark.build,
+}
 """The engines that this operator can start."""
+
+COMPANIONS: dict[Engine, tuple[str, ...]] = {
+    Engine.LOCAL: ("ConfigMap",),
+    Engine.SPARK: ("ConfigMap", "Service", "RoleBinding", "Role", "ServiceAccount"),
+}
+"""What each engine creates besides drivers, by kind, in the order in which it is deleted."""
 
 
 def build(job: Job, run: Run, engine: Engine, settings: Settings) -> list[Manifest]:

@@ -30,6 +30,7 @@ pyspark = pytest.importorskip("pyspark", reason="the extra `spark` is not instal
 from sparks import executor_pids, local_cluster  # noqa: E402 - only where there is one
 
 pytestmark = pytest.mark.timeout(600)
+OF_THE_RUN = ("run", "engine", "startTime", "endTime", "gitRevision")  # code may be committed meanwhile
 _ids = (f"r{number:03}" for number in itertools.count())
 
 
@@ -97,7 +98,7 @@ def record(s3: S3Server, output: str, identity: str) -> dict[str, Any]:
     for file in told["files"]:
         data = s3.client.get_object(Bucket="lake", Key=f"{output}/runs/{identity}/{file['path']}")["Body"].read()
         assert hashlib.sha256(data).hexdigest() == file["sha256"]
-    return {name: value for name, value in told.items() if name not in ("run", "engine", "startTime", "endTime")}
+    return {name: value for name, value in told.items() if name not in OF_THE_RUN}
 
 
 def assert_equal_to_local(s3: S3Server, document: dict[str, Any]) -> dict[str, Any]:

@@ -57,8 +57,7 @@ class Source(Protocol):
         """Yield what `work` makes of every bucket, as they are done.
 
         Raises:
-            JobError: what `work` raises, and Interrupted. Whatever is under way has stopped then, as far as it can be
-                told to.
+            JobError: what `work` raises, and Interrupted. Whatever is under way has been told to stop then.
         """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,8 +18,8 @@ from almanac_jobs.progress import Executors, Progress
 
 POLL = 0.2
 """Seconds between two looks at a job."""
-GRACE = 5.0
-"""Seconds that tasks get to end once their job has been cancelled."""
+GRACE = 2.0
+"""Seconds to wait until a job that was cancelled is over. Its tasks may go on for longer, see `RunWriter.share`."""
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -94,7 +93,8 @@ class Actions:
                 watch(self._share(group, stage))
                 progress.check()
         except BaseException:
-            self._cancel(group, thread)
+            self.context.cancelJobGroup(group)
+            thread.join(GRACE)
             raise
         self._raise_failures()
         if failed:
@@ -113,14 +113,6 @@ class Actions:
             if at is not None and at.numTasks:
                 return float(at.numCompletedTasks / at.numTasks)
         return 0.0
-
-    def _cancel(self, group: str, thread: threading.Thread) -> None:
-        """Stop a job, and wait until none of its tasks runs, so that none writes after this."""
-        deadline = time.monotonic() + GRACE
-        self.context.cancelJobGroup(group)
-        thread.join(GRACE)
-        while time.monotonic() < deadline and _active_tasks(self.context):
-            time.sleep(POLL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +155,6 @@ def _executors(context: SparkContext) -> Iterator[Any]:
     """What Spark knows of each executor, dead ones as well."""
     found = context._jsc.sc().statusStore().executorList(False)
     return (one for one in (found.apply(i) for i in range(found.size())) if one.id() != "driver")
-
-
-def _active_tasks(context: SparkContext) -> int:
-    found = context._jsc.sc().statusStore().executorList(True)
-    return sum(found.apply(i).activeTasks() for i in range(found.size()))
 
 
 _LOST = re.compile(

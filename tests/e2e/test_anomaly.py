@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,17 @@ def test_bad_input(
     report = run(tmp_path, table, **fields)
     assert (report["reason"], words in report["message"]) == (reason, True), report["message"]
     assert not (tmp_path / "out" / "runs").exists() or not any((tmp_path / "out" / "runs").iterdir())
+
+
+def test_without_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(almanac_jobs, "detecting")
+    monkeypatch.delitem(sys.modules, "almanac_jobs.detecting")
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    report = run(tmp_path)
+    assert report["reason"] == "NotInstalled"
+    assert report["message"] == (
+        "kind: an AnomalyJob needs xgboost, which is not installed: pip install 'almanac[anomaly]'"
+    )
 
 
 def test_rows_without_a_key_are_left_out(tmp_path: Path) -> None:

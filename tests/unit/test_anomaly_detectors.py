@@ -16,6 +16,7 @@ from almanac_jobs.anomaly import detectors, measures, teacher
 from almanac_jobs.anomaly.detectors import Machine, Trained, Training, halves, latest, resolve
 from almanac_jobs.anomaly.features import Feature, Kind
 from almanac_jobs.anomaly.matrix import Matrix, Resident, Spooled, take
+from almanac_jobs.progress import Interrupted, Progress
 
 Flags = NDArray[np.bool_]
 SMALL = AnomalyModel(rounds=25, max_depth=4)
@@ -134,6 +135,24 @@ def test_nothing_to_learn(detector: Detector) -> None:
         train(detector, Resident(same if detector is Detector.STUDENT else apart))
     assert caught.value.reason is Reason.LEARNT_NOTHING
     assert caught.value.reason.exit_code == 65
+
+
+def test_training_stops_when_it_is_told_to() -> None:
+    values, _ = data()
+    progress = Progress()
+    trees = 0
+
+    def tick() -> None:
+        nonlocal trees
+        trees += 1
+        if trees == 3:
+            progress.stop()
+        progress.check()
+
+    training = Training(Resident(values), features(), None)
+    with pytest.raises(Interrupted):
+        detectors.train(Detector.STUDENT, SMALL, training, Machine(1, None, tick))
+    assert trees == 3
 
 
 def test_reconstruction_needs_two_features() -> None:

@@ -41,8 +41,8 @@ JOB = {
     "kind": "ForecastJob",
     "metadata": {"name": "prepare"},
     "spec": {
-        "source": {"uri": "data.parquet", "columns": {"entity": "entity", "time": "time", "value": "value"}},
-        "output": {"uri": "out"},
+        "source": {"uri": "{folder}/data.parquet", "columns": {"entity": "entity", "time": "time", "value": "value"}},
+        "output": {"uri": "{folder}/out"},
         "engine": "spark",
         "horizon": 7,
     },
@@ -64,8 +64,10 @@ class Pods(BaseHTTPRequestHandler):
         elif url.path.endswith("/pods"):
             executors = [one for name, one in self.pods.items() if name != "driver"]
             self._answer({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": executors})
+        elif (name := url.path.rsplit("/", 1)[1]) in self.pods:
+            self._answer(self.pods[name])
         else:
-            self._answer(self.pods[url.path.rsplit("/", 1)[1]])
+            self._answer({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []})
 
     def do_POST(self) -> None:
         pod = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -131,6 +133,9 @@ def main(classes: Path) -> None:
         "spark.storage.decommission.enabled": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.kubernetes.driver.pod.name": "driver",
+        "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",
+        "spark.kubernetes.driver.reusePersistentVolumeClaim": "false",
+        "spark.kubernetes.driver.service.deleteOnTermination": "false",
         "spark.kubernetes.container.image": "almanac",
         "spark.kubernetes.executor.disableConfigMap": "true",
         "spark.kubernetes.executor.podTemplateFile": f"{folder}/template.json",
@@ -140,7 +145,7 @@ def main(classes: Path) -> None:
     options = f"-Xshare:off -XX:DumpLoadedClassList={folder}/driver"
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # a build has no name of its own
     environment = {"SPARK_CONF_DIR": str(folder), "SPARK_SHARED_CLASSES": options}
-    (folder / "job.json").write_text(json.dumps(JOB))
+    (folder / "job.json").write_text(json.dumps(JOB).replace("{folder}", str(folder)))
     days = [date(2000, 1, 1) + timedelta(days=day) for day in range(60)]
     series = {f"e{one}": one + 2 for one in range(20)}
     rows = [{"entity": one, "time": day, "value": day.day % length} for one, length in series.items() for day in days]

@@ -14,6 +14,7 @@ of one entity and period are aggregated before they are shuffled, so that an ent
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -434,7 +435,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except JobError as error:
-        raise ValueError(error.message) from error
+        raise ValueError(_named(error.message)) from error
 
 
 @contextmanager
@@ -446,4 +447,9 @@ def _errors() -> Iterator[None]:
         known = failure(str(error))
         if known is None:
             raise
-        raise known from error
+        raise JobError(known.reason, _named(known.message)) from error
+
+
+def _named(message: str) -> str:
+    """A message about a job's fields as one about parameters: spec.source.columns.time is timeCol here."""
+    return re.sub(r"spec\.(source\.)?", "", re.sub(r"spec\.source\.columns\.(\w+)", r"\1Col", message))

@@ -332,6 +332,34 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any)
 
 
 @pytest.mark.usefixtures("small")
+def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = put(s3, "watch", shuffled(ledger(40, 60)), row_group_size=300)
+    s3.faults.append(Fault(lambda came, path: came == "GET" and "watch/part" in path, delay=0.5, times=-1))
+    s3.faults.append(Fault(lambda came, path: came == "PUT" and "/forecasts/" in path, delay=0.8, times=-1))
+    progress = Progress()
+    seen: dict[str, set[int]] = {"read": set(), "fit": set()}
+    reach = progress.reach
+
+    def told(done: int) -> None:
+        now = progress.snapshot()
+        assert now is not None
+        seen[now.stage].add(done)
+        reach(done)
+
+    monkeypatch.setattr(progress, "reach", told)
+    try:
+        carry_out(job(uri, "s3://lake/watched"), Engine.SPARK, progress)
+    finally:
+        s3.faults.clear()
+    assert [(stage.stage, stage.done, stage.unit) for stage in progress.finished()[:2]] == [
+        ("read", 2400, "rows"),
+        ("fit", 40, "series"),
+    ]
+    assert any(0 < done < 2400 for done in seen["read"])
+    assert any(0 < done < 40 for done in seen["fit"])
+
+
+@pytest.mark.usefixtures("small")
 def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     document = job(put(s3, "driver", ledger(20, 40)), "s3://lake/driven", engine="spark", evaluation__windows=0)
 

@@ -55,7 +55,7 @@ class Finance:
 
     def __init__(self, cluster: Cluster, s3: S3Server) -> None:
         self.client, self.s3 = cluster.client, s3
-        self.client.namespace = cluster.make_namespace(pod__security_kubernetes_io__enforce="restricted")
+        self.client.namespace = cluster.make_namespace(**{"pod-security.kubernetes.io/enforce": "restricted"})
         secret = {name: s3.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         self.client.create("secrets", {"metadata": {"name": "s3"}, "stringData": secret}, version="v1")
 

@@ -190,9 +190,9 @@ def test_timestamps_and_an_inferred_frequency(session: Any) -> None:
 
 
 def test_bad_data_are_named(data: DataFrame, session: Any) -> None:
-    with pytest.raises(JobError, match=r"entity `account-0000003` has no row for 2026-01-15"):
+    with pytest.raises(JobError, match=r"^missing: entity `account-0000003` has no row for 2026-01-15"):
         ARIMA(**COLUMNS, missing="fail").fit(data.where("account != 'account-0000003' or date != '2026-01-15'"))
     with pytest.raises(ValueError, match="holds no row with an entity, a time and a value"):
         ARIMA(**COLUMNS).fit(data.limit(0))
-    with pytest.raises(ValueError, match=r"column `account` is of type string"):
+    with pytest.raises(ValueError, match=r"^entityCol: column `amount` is of type double"):
         ARIMA(entityCol="amount", timeCol="account", valueCol="date").fit(data)

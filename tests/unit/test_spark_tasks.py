@@ -30,6 +30,7 @@ from almanac_jobs.engines.spark_tasks import (
     MapRows,
     Record,
     failure,
+    root_cause,
     take_census,
 )
 from almanac_jobs.source import Counts, Observations, aggregation, open_dataset, portions, read
@@ -251,3 +252,16 @@ def test_tallies_add_up_and_empty_ones_change_nothing() -> None:
     none = Tally(Counts(2, null_times=2), 0, None, None, frozenset())
     assert some + none == Tally(Counts(5, null_times=2, null_values=1), 2, -5, 7, frozenset({1}))
     assert none + none == Tally(Counts(4, null_times=4), 0, None, None, frozenset())
+
+
+def test_the_cause_of_an_error_of_java_is_its_last_one() -> None:
+    text = """An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.
+: org.apache.spark.SparkException: External scheduler cannot be instantiated
+\tat org.apache.spark.SparkContext$.org$apache$spark(SparkContext.scala:3204)
+Caused by: io.fabric8.kubernetes.client.KubernetesClientException: Message: pods "x" is forbidden: exceeded quota: few.
+\tat io.fabric8.kubernetes.client.dsl.internal.OperationSupport(OperationSupport.java:507)
+"""
+    said = 'KubernetesClientException: Message: pods "x" is forbidden: exceeded quota: few.'
+    assert root_cause(text) == said
+    assert root_cause("Java is not there\n  at all") == "Java is not there"
+    assert root_cause("") == ""

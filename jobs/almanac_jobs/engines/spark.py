@@ -42,6 +42,7 @@ from almanac_jobs.engines.spark_tasks import (
     Periods,
     Record,
     Sample,
+    root_cause,
     take_census,
 )
 from almanac_jobs.forecast.types import Ints
@@ -54,7 +55,7 @@ from almanac_jobs.source.rows import Plan
 
 MOST_ROWS, LEAST_ROWS = 2_000_000, 131_072
 """Rows that a task reads: few enough to be held in memory and repeated, enough to be worth a task."""
-PLACE_ROWS = 1_000_000
+PLACE_ROWS = 2_000_000
 """Rows of the source that a place of the shuffle holds, about: at most so many observations, usually far fewer."""
 MASTER, CONF_DIR = "SPARK_MASTER", "SPARK_CONF_DIR"
 
@@ -98,7 +99,7 @@ def _started(job: ForecastJob) -> SparkContext:
     try:
         return builder.getOrCreate().sparkContext
     except (PySparkException, OSError, Exception) as error:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = root_cause(str(error)) or type(error).__name__
         raise JobError(Reason.CLUSTER_UNAVAILABLE, f"spec.spark: Spark does not start: {said}") from error
 
 
@@ -137,7 +138,12 @@ class Spark:
         )
         records = mapped.partitionBy(division.partitions, int)  # a record's key is its partition
         census = actions.run(
-            records, take_census, division.census, progress, lambda share: progress.reach(int(share * dataset.rows))
+            records,
+            take_census,
+            division.census,
+            progress,
+            watch=lambda share: progress.reach(int(share * dataset.rows)),
+            stage=0,
         )
         tally = reduce(add, (tally for one in census for tally in one.tallies))
         check_rows(spec, tally.counts)
@@ -205,7 +211,7 @@ class Shuffled:
         task = MapBuckets(self._gather, self.calendar, self.last_period, work)
         groups = range(self.grouping.groups)
         done = self.actions.run(
-            self._grouped(), task, groups, progress, lambda share: progress.reach(int(share * self.entities))
+            self._grouped(), task, groups, progress, watch=lambda share: progress.reach(int(share * self.entities))
         )
         self.counts = replace(self.counts, merged=self.tally.counted - sum(one.observations for one in done))
         progress.reach(self.entities)

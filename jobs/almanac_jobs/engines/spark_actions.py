@@ -62,10 +62,12 @@ class Actions:
         partitions: Sequence[int],
         progress: Progress,
         watch: Callable[[float], None] = lambda share: None,
+        stage: int = -1,
     ) -> list[Other]:
         """What a task gives for some partitions of an RDD, in their order.
 
-        `watch` hears what share of the tasks is done, of the first stage that has not been done before.
+        `watch` hears what share of the tasks of a stage is done: of the last one, or the one that `stage` says (0: of
+        the first).
 
         Raises:
             JobError: what a task raises, ClusterUnavailable where executors are lost again and again, and Interrupted.
@@ -89,7 +91,7 @@ class Actions:
                 thread.join(POLL)
                 self._raise_failures()
                 progress.executors = executors(self.context)
-                watch(self._share(group))
+                watch(self._share(group, stage))
                 progress.check()
         except BaseException:
             self._cancel(group, thread)
@@ -103,14 +105,13 @@ class Actions:
         for reason, message in self.failures.value:
             raise JobError(Reason(reason), message)
 
-    def _share(self, group: str) -> float:
+    def _share(self, group: str, stage: int) -> float:
         tracker = self.context.statusTracker()
         for job in tracker.getJobIdsForGroup(group):
             info = tracker.getJobInfo(job)
-            for stage in sorted(info.stageIds if info else ()):
-                at = tracker.getStageInfo(stage)
-                if at is not None and at.numTasks and at.currentAttemptId >= 0:
-                    return float(at.numCompletedTasks / at.numTasks)
+            at = tracker.getStageInfo(sorted(info.stageIds)[stage]) if info and info.stageIds else None
+            if at is not None and at.numTasks:
+                return float(at.numCompletedTasks / at.numTasks)
         return 0.0
 
     def _cancel(self, group: str, thread: threading.Thread) -> None:

@@ -36,8 +36,8 @@ Result = TypeVar("Result")
 One = TypeVar("One")
 Other = TypeVar("Other")
 
-CENSUS_TASKS = 64
-"""Tasks that count entities, at most: each takes the names of as many places as that makes."""
+CENSUS_PLACES = 16
+"""Places whose names one task counts: they are few bytes, and a task costs as much as a hundred thousand of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Division:
 
     @property
     def _step(self) -> int:
-        return max(1, self.places // CENSUS_TASKS)
+        return min(self.places, CENSUS_PLACES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +239,14 @@ def marked(error: Exception) -> RuntimeError:
     """An error that the driver finds again in what Spark says of it (`failure`)."""
     found = _out_of_memory() if isinstance(error, MemoryError | pa.ArrowMemoryError) else job_error(error)
     return RuntimeError(f"{_MARK}{json.dumps((found.reason.value, found.message))}")
+
+
+def root_cause(text: str) -> str:
+    """What an error of Java's says of how it came about: its last cause, else its first line; on one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    cause = (causes or lines or [""])[-1 if causes else 0]
+    return re.sub(r"^([a-z]\w*\.)+(\w+(Exception|Error): )", r"\2", cause)[:600]
 
 
 def failure(text: str) -> JobError | None:

@@ -118,6 +118,7 @@ def finance(real_api: Any, s3: S3Server, tmp_path: Path) -> Iterator[Finance]:
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ALMANAC_"))},
             "KUBECONFIG": str(cluster.kubeconfig),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "ALMANAC_IMAGE": os.environ[IMAGE],
             "ALMANAC_SPARK_IMAGE": os.environ[IMAGE],
             "ALMANAC_LEASE": "",
             "ALMANAC_METRICS_PORT": "0",
@@ -189,6 +190,29 @@ def test_an_executor_and_a_driver_that_are_killed(finance: Finance, local: dict[
         PATIENCE,
     )
     assert tables(finance.succeeds()) == tables(local)
+
+
+def test_a_source_that_one_pod_cannot_hold(finance: Finance) -> None:
+    """The same run goes on with Spark, whose executors follow the work, and keeps Spark's event log."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables([ledger(50, 120)] * 800), sink)  # 4.8 million rows may take 293 MiB
+    finance.s3.put("lake", "big/part-0.parquet", sink.getvalue().to_pybytes())
+    conf = {f"spark.kubernetes.{role}.request.cores": "0" for role in ("driver", "executor")}
+    small = {"cores": 1, "memory": "1Gi"}
+    spark = {"executors": small | {"minimum": 1, "maximum": 2}, "driver": small}
+    resources = {"requests": {"cpu": "0"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+    finance.apply(
+        engine="auto",
+        source__uri="s3://lake/big",
+        spark=spark | {"conf": conf | {"spark.eventLog.enabled": "true"}},
+        podTemplate={"spec": {"containers": [{"name": "almanac", "resources": resources}]}},
+    )
+    first = finance.until(lambda: finance.status.get("run"), "a run in one pod")
+    finance.until(lambda: (finance.status.get("executors") or {}).get("running"), "executors to be told of")
+    assert finance.status["engine"] == "spark"
+    assert finance.succeeds()["run"] == first["id"]
+    logs = [key for key in finance.s3.keys("lake") if key.startswith(f"{finance.client.namespace}/spark-events/")]
+    assert [key for key in logs if key.endswith(".zstd")]
 
 
 def test_executors_for_which_there_is_no_node(finance: Finance) -> None:

@@ -102,7 +102,8 @@ class RunWriter:
         paths = {name: table_path(name, bucket) for name in parts}
         try:
             written = {
-                paths[name]: self._write(paths[name], memoryview(tables.parquet(table))) for name, table in parts.items()
+                paths[name]: self._write(paths[name], memoryview(tables.parquet(table)))
+                for name, table in parts.items()
             }
         finally:
             # Looked up after writing: what was written before the run was abandoned is deleted by who has abandoned it.

@@ -7,6 +7,7 @@
     {output}/runs/{run}/report.json     last: its presence says that the run is complete; names every file
     {output}/runs/{run}/.open           while processes of several machines write; gone once the run is over
     {output}/latest.json                the newest complete run; replaced in one step
+    {output}/spark-events/              event logs of Spark's, if the job wants them; not deleted with runs
 
 A run that fails changes nothing that was there before. Several runs may write to one output at a time.
 """
@@ -33,6 +34,7 @@ FORMAT = 1
 """Version of the layout and of the tables' columns: readers refuse what is newer than they know."""
 FIELD = "spec.output.uri"
 RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
+EVENTS = "spark-events"
 OPEN = ".open"
 LATE = 3.0
 """Seconds after which no copy of a writer writes any more: one that was killed could not delete what it had written."""

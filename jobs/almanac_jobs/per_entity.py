@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from almanac.api import JobError, Reason
 from almanac_jobs import objects
-from almanac_jobs.artefacts import LATEST, RUNS
+from almanac_jobs.artefacts import EVENTS, LATEST, RUNS
 from almanac_jobs.storage import Location
 
 MAX_ENTITIES = 10_000
@@ -58,7 +58,7 @@ def encode(entity: str) -> str:
     encoded = quote(entity, safe="")
     if not encoded:
         return _EMPTY
-    if encoded[0] in "._" or encoded in (RUNS, LATEST):
+    if encoded[0] in "._" or encoded in (RUNS, LATEST, EVENTS):
         encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
     return encoded
 

@@ -8,11 +8,13 @@ would make Argo CD take it for something that is not in Git.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from almanac import names, podtemplate
 from almanac.api import Engine, ExitCode, Job, Run
+from almanac.api.checks import ABOVE_ZERO
 
 Manifest = dict[str, Any]
 
@@ -170,9 +172,14 @@ def container(job: Job, image: str, **own: Any) -> Manifest:
     }
 
 
+THREADS = {
+    kind: {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": f"{kind}.cpu"}}}
+    for kind in ("requests", "limits")
+}
+"""Threads of arithmetic: the cores that a container requests or may use, rounded up."""
 ENV = (
     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of the pod's own
-    {"name": "OMP_NUM_THREADS", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}},
+    THREADS["requests"],
     {"name": "OMP_WAIT_POLICY", "value": "passive"},
     {"name": "AWS_REQUEST_CHECKSUM_CALCULATION", "value": "when_required"},
     {"name": "PYTHONUNBUFFERED", "value": "1"},
@@ -195,8 +202,18 @@ def _hardened(container: Mapping[str, Any], cpu: str, memory: str) -> Manifest:
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     hardened = {**container, "securityContext": podtemplate.merge(context, container.get("securityContext") or {})}
     if container["name"] == names.CONTAINER:
-        hardened["resources"] = resources(container.get("resources") or {}, cpu, memory)
+        return counted({**hardened, "resources": resources(container.get("resources") or {}, cpu, memory)})
     return hardened
+
+
+def counted(container: Manifest) -> Manifest:
+    """A container with as many threads as it requests cores, or as it may use where it requests none.
+
+    OpenMP takes zero threads for none said, and starts one for each core of the node.
+    """
+    kind = "requests" if re.search(ABOVE_ZERO, str(container["resources"]["requests"]["cpu"])) else "limits"
+    env, ours = container.get("env"), THREADS.values()
+    return container | {"env": [THREADS[kind] if one in ours else one for one in env]} if env else container
 
 
 def resources(given: Mapping[str, Any], cpu: str, memory: str) -> Manifest:

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -390,6 +392,26 @@ def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     document["spec"]["source"]["filter"] = "amount > 1e9"
     code, report = drive()
     assert (code, report.engine, report.reason) == (66, Engine.SPARK, Reason.SOURCE_EMPTY)
+
+
+def test_the_event_log_of_a_driver(s3: S3Server, tmp_path: Any) -> None:
+    """A session of its own, in a process of its own: the log is whole, and no file of the run."""
+    conf = {"spark.eventLog.enabled": "true"}
+    source = put(s3, "logged", ledger(5, 40))
+    document = job(source, "s3://lake/logged-out", engine="spark", evaluation__windows=0, spark__conf=conf)
+    (tmp_path / "job.json").write_text(json.dumps(document))
+    identity = next(_ids)
+    arguments = [str(tmp_path / "job.json"), "--run-id", identity, "--termination-log", str(tmp_path / "log")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "almanac_jobs", *arguments, "--port", "0"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    logs = [key for key in s3.keys("lake") if key.startswith("logged-out/spark-events/")]
+    (events,) = [key for key in logs if key.endswith(".zstd")]
+    with s3.filesystem.open_input_stream(f"lake/{events}", compression="zstd") as stream:
+        told = [json.loads(line)["Event"] for line in stream.read().splitlines()]
+    assert (told[0], told[-1]) == ("SparkListenerLogStart", "SparkListenerApplicationEnd")
+    assert not [file for file in record(s3, "logged-out", identity)["files"] if "spark-events" in file["path"]]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -217,6 +217,25 @@ def test_resources(given: Manifest, requests: tuple[str, str], limits: tuple[str
     assert made["limits"] == dict(zip(("cpu", "memory"), limits, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("requested", "followed"),
+    [("0", "limits.cpu"), ("0m", "limits.cpu"), ("10m", "requests.cpu"), ("2", "requests.cpu")],
+)
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_threads_follow_the_limit_where_no_core_is_requested(engine: str, requested: str, followed: str) -> None:
+    """OpenMP does not take 0."""
+    resources = {"requests": {"cpu": requested}, "limits": {"cpu": "2"}}
+    spec = {"containers": [{"name": "almanac", "resources": resources}]}
+    given = {"podTemplate": {"spec": spec}} if engine == "local" else {}
+    conf = {"spark.kubernetes.driver.request.cores": requested}
+    of = document(engine=engine, spark={"conf": conf, "driver": {"cores": 2}}, **given)
+    of["metadata"] |= {"uid": goldens.UID}
+    (main,) = goldens.manifests(goldens.job(of))[-1]["spec"]["template"]["spec"]["containers"]
+    assert main["resources"]["requests"]["cpu"] == requested
+    (threads,) = [one for one in main["env"] if one["name"] == "OMP_NUM_THREADS"]
+    assert threads["valueFrom"] == {"resourceFieldRef": {"resource": followed}}
+
+
 def test_other_resources_are_left_alone() -> None:
     made = manifests.resources({"limits": {"nvidia.com/gpu": 1}}, "1", "4Gi")
     assert made["limits"]["nvidia.com/gpu"] == 1

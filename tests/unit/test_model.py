@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import almanac_jobs
@@ -181,11 +181,13 @@ def test_no_entity_is_cut_by_a_row_group(entities: int) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+@example("runs")
+@example("spark-events")
 def test_names_of_folders_round_trip(entity: str) -> None:
     name = per_entity.encode(entity)
     assert per_entity.decode(name) == entity
     assert not set(name) & set("/\\=\n ")
-    assert name not in ("", ".", "..", "runs", "latest.json")
+    assert name not in ("", ".", "..", "runs", "latest.json", "spark-events")
     assert name[0] not in "._"
 
 

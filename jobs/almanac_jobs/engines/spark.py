@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -31,7 +31,7 @@ from pyspark.sql import SparkSession
 from almanac.api import ForecastJob, ForecastSpec, JobError, Reason
 from almanac_jobs.buckets import MAX_BUCKETS, bucket_count
 from almanac_jobs.calendar import Calendar
-from almanac_jobs.engines import Work
+from almanac_jobs.engines import Work, spark_events
 from almanac_jobs.engines.spark_actions import Actions
 from almanac_jobs.engines.spark_tasks import (
     Division,
@@ -70,20 +70,22 @@ def session(job: ForecastJob, progress: Progress) -> Iterator[Spark]:
     `SPARK_MASTER`, else Spark runs on the cores of this machine. A context that this process has already is used.
 
     Raises:
-        JobError: NotInstalled without Java, ClusterUnavailable where Spark does not start.
+        JobError: NotInstalled without Java, ClusterUnavailable where Spark does not start, and what `spark_events.kept`
+            refuses.
     """
     existing = SparkContext._active_spark_context
     if existing is not None:
         yield Spark(existing)
         return
-    context = _started(job)
-    try:
-        yield Spark(context)
-    finally:
-        context.stop()
+    with spark_events.kept(job) as events:
+        context = _started(settings(job) | events)
+        try:
+            yield Spark(context)
+        finally:
+            context.stop()
 
 
-def _started(job: ForecastJob) -> SparkContext:
+def _started(wanted: Mapping[str, str]) -> SparkContext:
     java = os.environ.get("JAVA_HOME")
     if not (shutil.which("java") or (java and shutil.which("java", path=f"{java}/bin"))):
         raise JobError(
@@ -94,7 +96,7 @@ def _started(job: ForecastJob) -> SparkContext:
     if not os.environ.get(CONF_DIR):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # tasks run in processes of their own
     builder = SparkSession.builder
-    for name, value in settings(job).items():
+    for name, value in wanted.items():
         builder = builder.config(name, value)
     try:
         return builder.getOrCreate().sparkContext

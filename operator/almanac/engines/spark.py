@@ -186,15 +186,23 @@ def _executor(job: Job, run: Run, settings: Settings) -> Manifest:
 
 def _sized(template: Manifest, conf: Mapping[str, str], role: str, size: SparkDriver | SparkExecutors) -> Manifest:
     """A template whose container has the CPU and memory of its role; other resources are as they were."""
-    given = {"requests": "request", "limits": "limit"}
-    for container in template["spec"]["containers"]:
-        if container["name"] == names.CONTAINER:
-            container["resources"] |= {
-                kind: container["resources"][kind]
-                | {"cpu": conf.get(f"spark.kubernetes.{role}.{word}.cores", str(size.cores)), "memory": size.memory}
-                for kind, word in given.items()
-            }
-    return template
+    spec = template["spec"]
+    return {
+        **template,
+        "spec": {**spec, "containers": [_container(one, conf, role, size) for one in spec["containers"]]},
+    }
+
+
+def _container(container: Manifest, conf: Mapping[str, str], role: str, size: SparkDriver | SparkExecutors) -> Manifest:
+    if container["name"] != names.CONTAINER:
+        return container
+    given, resources = {"requests": "request", "limits": "limit"}, container["resources"]
+    sized = {
+        kind: resources[kind]
+        | {"cpu": conf.get(f"spark.kubernetes.{role}.{word}.cores", str(size.cores)), "memory": size.memory}
+        for kind, word in given.items()
+    }
+    return manifests.counted({**container, "resources": resources | sized})
 
 
 def _image(job: Job, settings: Settings) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -35,6 +36,8 @@ FIELD = "spec.output.uri"
 RUNS, REPORT, LATEST, PAGE = "runs", "report.json", "latest.json", "report.html"
 EVENTS = "spark-events"
 OPEN = ".open"
+LATE = 3.0
+"""Seconds after which no copy of a writer writes any more: one that was killed could not delete what it had written."""
 TABLES = ("forecasts", "parameters", "history", "scores", "contributions", "entities", "ledger")
 _DOCUMENTS = (PAGE, "model.json", "model.ubj", "student.ubj", "columns", "explanations")
 STALE = timedelta(days=7)
@@ -76,7 +79,7 @@ class RunWriter:
         self.folder = self.output / RUNS / run
         self._files: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
-        self._complete = self._abandoned = self._is_copy = False
+        self._complete = self._abandoned = self._is_copy = self._shared = False
 
     def __getstate__(self) -> tuple[Output, Storage | None, str]:
         return self._opened
@@ -87,6 +90,7 @@ class RunWriter:
 
     def share(self) -> None:
         """Let copies write, until the run is published or abandoned."""
+        self._shared = True
         objects.write(self.folder / OPEN, b"")
 
     def write(self, bucket: int, parts: Mapping[str, pa.Table]) -> Files:
@@ -97,15 +101,18 @@ class RunWriter:
         Raises:
             JobError: Interrupted if the run was abandoned meanwhile; nothing is left of these then.
         """
-        written = {
-            table_path(name, bucket): self._write(table_path(name, bucket), memoryview(tables.parquet(table)))
-            for name, table in parts.items()
-        }
-        # Looked up after writing: what was written before the run was abandoned is deleted by who has abandoned it.
-        if self._is_copy and objects.read(self.folder / OPEN) is None:
-            for path in written:
-                objects.remove(self.folder / path)
-            raise Interrupted
+        paths = {name: table_path(name, bucket) for name in parts}
+        try:
+            written = {
+                paths[name]: self._write(paths[name], memoryview(tables.parquet(table)))
+                for name, table in parts.items()
+            }
+        finally:
+            # Looked up after writing: what was written before the run was abandoned is deleted by who has abandoned it.
+            if self._is_copy and objects.read(self.folder / OPEN) is None:
+                for path in paths.values():
+                    objects.remove(self.folder / path)
+                raise Interrupted
         self.register(written)
         return written
 
@@ -148,6 +155,9 @@ class RunWriter:
             with suppress(JobError):
                 objects.remove(self.folder / OPEN)
                 _remove_run(self.folder)
+                if self._shared:
+                    time.sleep(LATE)
+                    _remove_run(self.folder)
 
     def _tidy(self) -> None:
         """Delete what an earlier attempt at this run has left behind and this one has not written."""

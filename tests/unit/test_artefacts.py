@@ -305,14 +305,33 @@ def test_copies_in_other_processes_write_and_one_publishes(tmp_path: Path) -> No
     assert not (tmp_path / "runs" / "r1" / ".open").exists()
 
 
-def test_a_copy_that_comes_late_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_copy_that_comes_late_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    monkeypatch.setattr(artefacts, "LATE", 0.0)
     writer = RunWriter(Output(uri=str(tmp_path)), None, "r1")
     writer.share()
     copy = pickle.loads(pickle.dumps(writer))  # noqa: S301 - of our own making
     copy.write(0, made(["a"])[0])
     writer.abandon()
     assert not (tmp_path / "runs" / "r1").exists()
+    parts = made(["a"])[1]
+    if fails:  # in the middle
+        parts = parts | {"scores": None}  # type: ignore[dict-item]
     with pytest.raises(JobError) as caught:
-        copy.write(1, made(["a"])[1])
+        copy.write(1, parts)
     assert caught.value.reason is Reason.INTERRUPTED
     assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == []
+
+
+def test_what_a_copy_has_left_that_was_killed_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = RunWriter(Output(uri=str(tmp_path)), None, "r1")
+    writer.share()
+    late = tmp_path / "runs" / "r1" / "scores" / "part-0.parquet"
+
+    def killed(seconds: float) -> None:
+        late.parent.mkdir(parents=True)
+        late.write_bytes(b"")
+
+    monkeypatch.setattr("almanac_jobs.artefacts.time.sleep", killed)
+    writer.abandon()
+    assert not late.exists()

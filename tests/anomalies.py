@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from manifests import filled
 
 SMALLEST: dict[str, Any] = {
     "apiVersion": "almanac.dev/v1alpha1",
@@ -22,14 +23,7 @@ SMALLEST: dict[str, Any] = {
 
 def document(**fields: Any) -> dict[str, Any]:
     """The smallest job with fields of its spec set: `document(model__detector="student")`."""
-    made = deepcopy(SMALLEST)
-    for path, value in fields.items():
-        *parents, last = path.split("__")
-        place = made["spec"]
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return made
+    return filled(SMALLEST, fields)
 
 
 def job(source: Path, output: Path, **fields: Any) -> dict[str, Any]:

@@ -18,7 +18,12 @@ SMALLEST: dict[str, Any] = {
 
 def document(**fields: Any) -> dict[str, Any]:
     """The smallest job with fields of its spec set: `document(horizon=3, model__family="ets")`."""
-    made = deepcopy(SMALLEST)
+    return filled(SMALLEST, fields)
+
+
+def filled(smallest: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a job with fields of its spec set, those of a field by two underscores: `model__family`."""
+    made = deepcopy(smallest)
     for path, value in fields.items():
         *parents, last = path.split("__")
         place = made["spec"]

@@ -143,6 +143,18 @@ class Ledger:
         """Let its pod end well."""
         self._cluster.kubelet.exit(self.pod(), 0, raw.success(self.status["run"]["id"]))
 
+    def go_through_all(self) -> None:
+        """Once submitted: run, be suspended and resumed, and succeed."""
+        self.run()
+        self.edit(suspend=True)
+        self.until(Phase.SUSPENDED, "Suspended")
+        self._cluster.wait(lambda: not self._cluster.client.list("pods"), "the pod to go")
+        self.edit(suspend=False)
+        self.until(Phase.PENDING, "Resumed")
+        self.run()
+        self.succeed()
+        self.until(Phase.SUCCEEDED, "Completed")
+
     # What is there to be seen
 
     @property

@@ -31,15 +31,7 @@ READS: dict[str, Any] = {"method": "GET", "path": ".", "times": 3}
 def live(cluster: Cluster, ledger: Ledger) -> None:
     """A life with every kind of write: a run that is suspended and resumed, succeeds, and leaves nothing behind."""
     ledger.submit(ttlSecondsAfterFinished=0)
-    ledger.run()
-    ledger.edit(suspend=True)
-    ledger.until(Phase.SUSPENDED, "Suspended")
-    cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
-    ledger.edit(suspend=False)
-    ledger.until(Phase.PENDING, "Resumed")
-    ledger.run()
-    ledger.succeed()
-    ledger.until(Phase.SUCCEEDED, "Completed")
+    ledger.go_through_all()
     cluster.wait(lambda: not ledger.drivers and not ledger.config_maps, "what the run has left to go")
 
 

@@ -85,15 +85,7 @@ class TestSeveral:
         cluster.needs_controllers()
         with Operator(cluster), Operator(cluster):
             ledger.submit()
-            ledger.run()
-            ledger.edit(suspend=True)
-            ledger.until(Phase.SUSPENDED, "Suspended")
-            cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
-            ledger.edit(suspend=False)
-            ledger.until(Phase.PENDING, "Resumed")
-            ledger.run()
-            ledger.succeed()
-            ledger.until(Phase.SUCCEEDED, "Completed")
+            ledger.go_through_all()
         status = ledger.status
         assert (status["run"]["number"], status["run"]["attempts"]) == (1, 1)
         assert ledger.numbers == ["1"]
@@ -168,15 +160,7 @@ def test_roles_of_namespaces_alone(cluster: Cluster, hasty: None, ledger: Ledger
     with Operator(cluster, token=reply.json()["status"]["token"], namespace=home, lease=LEASE) as operator:
         ledger.submit(ttlSecondsAfterFinished=0)
         cluster.kubelet.waiting(ledger.pod())
-        ledger.run()
-        ledger.edit(suspend=True)
-        ledger.until(Phase.SUSPENDED, "Suspended")
-        cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
-        ledger.edit(suspend=False)
-        ledger.until(Phase.PENDING, "Resumed")
-        ledger.run()
-        ledger.succeed()
-        ledger.until(Phase.SUCCEEDED, "Completed")
+        ledger.go_through_all()
         cluster.wait(lambda: not ledger.drivers and not ledger.config_maps, "what the run has left to go")
         ledger.until_events("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
         asked = [name for name in operator.metrics if name.startswith("almanac_api_requests_total")]

@@ -336,7 +336,11 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any)
 
 @pytest.mark.usefixtures("small")
 def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = put(s3, "watch", shuffled(ledger(40, 60)), row_group_size=300)
+    """Spark tells of tasks that end together as of one, or later: there are enough of them to be seen."""
+    for rows in ("LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(f"almanac_jobs.engines.spark.{rows}", 200)
+    uri = put(s3, "watch", shuffled(ledger(40, 60)), row_group_size=100)
+    s3.faults.append(Fault(lambda came, path: came == "GET" and "watch/part" in path, delay=0.5, times=-1))
     s3.faults.append(Fault(lambda came, path: came == "PUT" and "/forecasts/" in path, delay=1.5, times=-1))
     progress = Progress()
     seen: dict[str, set[int]] = {"read": set(), "fit": set()}
@@ -357,6 +361,7 @@ def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest
         ("read", 2400, "rows"),
         ("fit", 40, "series"),
     ]
+    assert any(0 < done < 2400 for done in seen["read"])
     assert any(0 < done < 40 for done in seen["fit"])
 
 

@@ -103,6 +103,8 @@ LEAST_HEAP = 512 << 20
 """Bytes of the smallest heap that Spark starts with, and some to work in."""
 LEAST_MEMORY = 768 << 20
 """Bytes of the smallest pod of a Spark cluster."""
+LEAST_WORKER = 512 << 20
+"""Bytes of the smallest worker of a Dask cluster."""
 
 
 class Engine(StrEnum):
@@ -263,6 +265,44 @@ class Spark(Model):
     be set here: where the cluster is, what its pods are, and what spec.spark and spec.podTemplate say."""
 
 
+class Dask(Model):
+    """The Dask cluster that a run gets, where its engine is dask. The number of workers is fixed, or has two bounds."""
+
+    workers: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Number of worker pods. Unset: 4, or what minimum and maximum say."""
+    minimum: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Fewest worker pods, and how many there are to begin with. Needs maximum. Unset: 1."""
+    maximum: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Most worker pods: as many as the work has use for. While a model is trained, their number stays what it is.
+    Unset: workers, all the time."""
+    threads: Annotated[StrictInt, Field(ge=1, le=256)] = 2
+    """Threads of each worker, and CPU cores of its pod."""
+    memory: Quantity = "4Gi"
+    """Memory of each worker pod."""
+
+    @rule(
+        "workers",
+        "maximum",
+        message="cannot be set together with maximum: a number is fixed, or has bounds",
+        cel="!has(self.workers) || !has(self.maximum)",
+    )
+    def _number_is_fixed_or_bounded(self) -> bool:
+        return self.workers is None or self.maximum is None
+
+    @rule(
+        "minimum",
+        "maximum",
+        message="needs a maximum that is not below it",
+        cel="!has(self.minimum) || (has(self.maximum) && self.minimum <= self.maximum)",
+    )
+    def _bounds_are_in_order(self) -> bool:
+        return self.minimum is None or (self.maximum is not None and self.minimum <= self.maximum)
+
+    @rule("memory", message="must be 512Mi at least: a worker's libraries take half of that")
+    def _memory_is_enough(self) -> bool:
+        return checks.amount(self.memory) >= LEAST_WORKER
+
+
 class PodTemplate(Model):
     """What every pod of a run gets besides Almanac's own settings, as in a PodTemplateSpec."""
 
@@ -298,6 +338,8 @@ class JobSpec(Model):
     engine: Engine = Engine.AUTO
     """auto starts in one pod and moves to a cluster only when the data do not fit. local is one pod, spark and dask are
     clusters."""
+    dask: Dask = Dask()
+    """The Dask cluster that a run gets, where its engine is dask."""
     image: Annotated[str, Field(max_length=1024)] = ""
     """Container image of the run's pods. Empty: the operator's choice for the engine."""
     service_account_name: ObjectName = ""

@@ -131,11 +131,15 @@ def _pod(
     if component == names.SCHEDULER:
         container.pop("envFrom", None)  # it reads no storage
     spec = manifests.pod_spec(job, run, _account(job, settings), container)
-    spec["restartPolicy"] = "Always"
+    spec |= {"restartPolicy": "Always", "terminationGracePeriodSeconds": _GRACE}
     template = manifests.template(job, manifests.labels(job, run, Engine.DASK, component), spec, cpu, memory)
     (main,) = (one for one in template["spec"]["containers"] if one["name"] == names.CONTAINER)
     requested = min(str(main["resources"]["requests"]["cpu"]), cpu, key=amount)
     return manifests.sized(template, {"cpu": requested, "memory": memory}, {"cpu": cpu, "memory": memory})
+
+
+_GRACE = 10
+"""Seconds that a pod has to end: the parts of a cluster that goes as a whole would wait longer for each other."""
 
 
 def _account(job: Job, settings: Settings) -> str:

@@ -21,6 +21,7 @@ from almanac.lifecycle import ENGINES as STARTABLE
 from almanac.resource import read_job
 from almanac.settings import Settings
 from manifests import document
+from restricted import is_restricted
 
 Manifest = dict[str, Any]
 
@@ -102,30 +103,6 @@ def settings_of(all_of: list[Manifest]) -> dict[str, str]:
     """Spark's settings."""
     (text,) = [one["data"][spark.CONF_FILE] for one in all_of if one["kind"] == "ConfigMap"]
     return dict(line.split("=", 1) for line in text.splitlines())
-
-
-def is_restricted(spec: Manifest) -> bool:
-    """The restricted Pod Security Standard, as its page has it."""
-    context = spec["securityContext"]
-    shares = any(spec.get(field) for field in ("hostNetwork", "hostPID", "hostIPC"))
-    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"}
-    mounts = {kind for volume in spec["volumes"] for kind in volume} - {"name", "secret"} <= allowed
-    return not shares and mounts and all(is_restricted_container(one, context) for one in spec["containers"])
-
-
-def is_restricted_container(container: Manifest, pod: Manifest) -> bool:
-    own = container["securityContext"]
-    context = pod | own
-    return (
-        context["runAsNonRoot"] is True
-        and context.get("runAsUser") != 0
-        and context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost")
-        and own["allowPrivilegeEscalation"] is False
-        and not own.get("privileged")
-        and "ALL" in own["capabilities"]["drop"]
-        and set(own["capabilities"].get("add", [])) <= {"NET_BIND_SERVICE"}
-        and not any(port.get("hostPort") for port in container.get("ports", []))
-    )
 
 
 def obeys(made: list[Manifest], of: Manifest, versions: tuple[str, ...] = ("1.33",)) -> None:

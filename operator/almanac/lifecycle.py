@@ -94,7 +94,7 @@ def _verdict(case: Case) -> Verdict:
     if running is not None:
         return executing(case, run, running, _progressed(case.seen.progress))
     verdict = waiting(case, run, driver, pods)
-    return replace(verdict, changes={"workers": workers.over(case.before.workers), **verdict.changes})
+    return replace(verdict, changes={"workers": workers.between(case.before.workers, case.engine), **verdict.changes})
 
 
 def _start(case: Case, trigger: Trigger) -> Verdict:

@@ -98,10 +98,10 @@ app.kubernetes.io/part-of: almanac
   verbs: [create, get, list, watch, patch, delete, deletecollection]
 {{- end }}
 {{- if .Values.dask.enabled }}
-# For runs on Dask.
+# For runs on Dask: the cluster, and who may talk to it.
 - apiGroups: [kubernetes.dask.org]
   resources: [daskclusters]
-  verbs: [get, create, patch, delete]
+  verbs: [create, get, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [create, delete]

@@ -21,7 +21,8 @@ from almanac_jobs.anomaly.calibration import Meaning, Scale
 from almanac_jobs.anomaly.detectors import Trained, Training
 from almanac_jobs.anomaly.features import Floats32
 from almanac_jobs.anomaly.matrix import Flags, Floats, Ints, Matrix
-from almanac_jobs.crew import Alone, Crew, Held, Reach
+from almanac_jobs.crew import Crew, Held, Reach
+from almanac_jobs.engines.local import Alone
 from almanac_jobs.judged import Rows, Share
 from almanac_jobs.progress import Progress
 from almanac_jobs.report.anomalies import AnomalyData, render

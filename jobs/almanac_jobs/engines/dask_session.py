@@ -29,6 +29,7 @@ from almanac.api import Dask, JobError, Reason, checks
 from almanac.api.common import LEAST_WORKER
 from almanac_jobs.engines import dask_tasks
 from almanac_jobs.engines.dask_tasks import Guarded, Voice
+from almanac_jobs.launch import DEBUG
 from almanac_jobs.progress import Progress, Workers
 from almanac_jobs.resources import memory_limit, usable_cores
 
@@ -86,6 +87,8 @@ def session(bounds: Dask, progress: Progress, useful: int = 1000, patience: floa
             count, threads = fitting(bounds, useful, usable_cores(), memory_limit())
             client = stack.enter_context(_processes(bounds, count, threads))
         made = Session(client, count, threads, remote=bool(address), memory=bounds.memory, patience=patience)
+        loop: Any = client.loop
+        loop.asyncio_loop.set_exception_handler(_forget)
         made.wait_for_workers(progress)
         stack.callback(made.end)
         yield made
@@ -222,7 +225,7 @@ class Session:
 
     def end(self) -> None:
         """Stop what is under way."""
-        if self.remote:
+        if self.remote:  # processes of this machine are simply ended
             with suppress(Exception):
                 self.client.run(dask_tasks.end, self.topic, wait=False)
 
@@ -230,17 +233,20 @@ class Session:
         """What a short function gives on the worker of a place, at once, whatever else goes on there.
 
         Raises:
-            JobError: ClusterUnavailable, if the worker is gone.
+            OSError: the worker is gone.
         """
         address = self._places[place]
-        try:
-            if address is None:
-                raise OSError("it is not there")
-            return self.client.run(function, *arguments, workers=[address])[address]
-        except (OSError, KeyError) as error:
-            raise JobError(
-                Reason.CLUSTER_UNAVAILABLE, f"spec.dask: worker {place + 1} of {len(self._places)} is gone: {error}"
-            ) from error
+        if address is None:
+            raise OSError(f"there is no worker at place {place}")
+        found = self.client.run(function, *arguments, workers=[address])
+        if address not in found:
+            raise OSError(f"the worker at {address} is gone")
+        return found[address]
+
+    def try_at(self, place: int, function: Callable[..., Any], *arguments: Any) -> None:
+        """As `run_at`, as far as the worker is there."""
+        with suppress(OSError, KeyError, ValueError):
+            self.run_at(place, function, *arguments)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> Later[Any]:
         """Have the client do something in its own thread."""
@@ -277,7 +283,7 @@ class Session:
         fresh = [address for address in there if address not in self._known]
         if fresh:
             self.client.run(dask_tasks.unpaused, workers=fresh, on_error="ignore")
-            if not self.remote:
+            if not (self.remote or os.environ.get(DEBUG)):
                 self.client.run(dask_tasks.mute, workers=fresh, on_error="ignore")
         self.lost += len(self._known - set(there))
         self._known = set(there)
@@ -304,8 +310,8 @@ class Session:
     def _too_few(self, there: int) -> JobError:
         return JobError(
             Reason.CLUSTER_UNAVAILABLE,
-            f"spec.dask: {there} of {self.count} workers are there after {self.patience:.0f} s: see what keeps the others "
-            "from starting, or ask for fewer",
+            f"spec.dask: {there} of {self.count} workers are there after {self.patience:.0f} s: see what keeps the "
+            "others from starting, or ask for fewer",
         )
 
     def _check_versions(self) -> None:
@@ -339,6 +345,10 @@ class Session:
 
 def _none(value: Any) -> None:
     """Of a future, that it is done."""
+
+
+def _forget(loop: Any, context: Any) -> None:
+    """Of what was cancelled in the client's own thread, which would be told once the program ends."""
 
 
 @contextmanager

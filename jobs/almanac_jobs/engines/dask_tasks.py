@@ -45,9 +45,13 @@ class Voice:
 
     def send(self, what: str, value: Any) -> None:
         """Tell the driver anything of Python's own plain types."""
+        self.check()
+        get_worker().log_event(self.topic, [self.place, what, value])
+
+    def check(self) -> None:
+        """Raise `Interrupted` if the session is over."""
         if self.topic in _over:
             raise Interrupted
-        get_worker().log_event(self.topic, [self.place, what, value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,9 @@ def call(address: str, dask_scheduler: Scheduler) -> None:
 
 def mute() -> None:
     """Keep what libraries print in this process from the terminal of the driver, which it shares."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 def unpaused(dask_worker: Worker) -> None:

@@ -139,7 +139,7 @@ class Found:
 def find(spec: AnomalySpec, rows: Rows, crew: Crew, progress: Progress) -> Found:
     """Train a detector, let it score its rows, and ask it why."""
     detector, why = detectors.resolve(spec.model.detector, rows.positives)
-    matrix, labels = crew.each(_matrix, rows.shares), crew.each(_labels, rows.shares)
+    matrix, labels = crew.each(matrix_of, rows.shares), crew.each(labels_of, rows.shares)
     held = _held_back(crew, rows, labels) if detector is Detector.CLASSIFIER else None
     progress.start("train", detectors.steps(detector, spec.model, len(rows.schema.features)), "trees")
     training = Training(
@@ -152,7 +152,7 @@ def find(spec: AnomalySpec, rows: Rows, crew: Crew, progress: Progress) -> Found
     )
     trained = detectors.train(detector, spec.model, training, crew)
     progress.start("score", rows.count, "rows")
-    margins = crew.counted(_margins, matrix, crew.share(trained))
+    margins = crew.counted(margins_of, matrix, crew.share(trained))
     ordered = crew.each(across.order, margins)
     _check_different(crew, ordered, rows.count)
     measured, scale = _calibrated(crew, detector, labels, held, margins, ordered, rows.count)
@@ -191,11 +191,13 @@ def find(spec: AnomalySpec, rows: Rows, crew: Crew, progress: Progress) -> Found
     )
 
 
-def _matrix(share: Share) -> Matrix:
+def matrix_of(share: Share) -> Matrix:
+    """The features of a share."""
     return share.matrix
 
 
-def _labels(share: Share) -> Flags:
+def labels_of(share: Share) -> Flags:
+    """The labels of a share; nothing without a label."""
     return np.empty(0, np.bool_) if share.labels is None else share.labels
 
 
@@ -215,7 +217,8 @@ def _both(one: Flags, other: Flags) -> int:
     return int((one & other).sum())
 
 
-def _margins(matrix: Matrix, trained: Trained, reach: Reach) -> Floats:
+def margins_of(matrix: Matrix, trained: Trained, reach: Reach) -> Floats:
+    """The margin of each row."""
     made = np.empty(matrix.rows)
     start = 0
     for part in matrix.parts():

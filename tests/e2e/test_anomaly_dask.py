@@ -109,8 +109,7 @@ class Killing(Progress):
             os.kill(self._pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("place", [0, 1])
-@pytest.mark.parametrize("detector", ["student", "classifier"])
+@pytest.mark.parametrize(("detector", "place"), [("student", 0), ("classifier", 1)])
 def test_a_worker_that_is_killed_costs_some_trees_and_changes_nothing(
     source: Path, session: Session, detector: str, place: int
 ) -> None:
@@ -147,8 +146,8 @@ def test_a_whole_run(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fields = {"features": LEDGER, "label": "fraud", "model__detector": "student", "contamination": 0.04}
     ended = run(tmp_path / "dask", source, engine="dask", dask={"workers": 2, "threads": 1}, **fields)
     assert ended.exit_code == 0, ended.output
-    lines = ended.stderr.splitlines()
-    assert [line.split()[0] for line in lines] == ["read", "train", "score", "explain", "write", "documents", "report"]
+    said = dict.fromkeys(line.split()[0].strip(",") for line in ended.stderr.splitlines())
+    assert list(said) == ["read", "train", "score", "explain", "write", "documents", "report"]
     assert "80 of 2,000 rows" in ended.stdout.replace("\u202f", ",")
     assert run(tmp_path / "local", source, engine="local", **fields).exit_code == 0
     many, theirs = tables(tmp_path / "dask")
@@ -178,7 +177,7 @@ def test_a_sample_takes_no_workers(source: Path, tmp_path: Path, monkeypatch: py
     ("fields", "words"),
     [
         ({"features": {"columns": ["day"]}}, "column `day` has the same value everywhere"),
-        ({"label": "lines"}, "column `lines` holds 7 different values, 2 among them"),
+        ({"label": "lines", "features": {"columns": ["amount"]}}, "column `lines` holds 7 different values, 2 among them"),
         ({"features": {"columns": ["amount", "infinite"]}}, "column `infinite` holds 1 infinite value"),
     ],
 )

@@ -115,6 +115,8 @@ class Session:
     topic: str = field(default_factory=lambda: f"almanac-{secrets.token_hex(4)}")
     _places: list[str | None] = field(default_factory=list)
     """The address of the worker that mans each place; None: nobody, at the moment."""
+    _taken: int = 0
+    """Times that places were taken: those of another time are others."""
     _known: set[str] = field(default_factory=set)
     lost: int = 0
     """Times that a worker has gone."""
@@ -198,6 +200,7 @@ class Session:
         """Have places 0 to `count` - 1 manned, each by a worker of its own; of at most `self.count`."""
         assert count <= self.count  # noqa: S101 - who asks knows how many there are
         self._places = [None] * count
+        self._taken += 1
         self._man()
         self.wait_for_workers(progress)
 
@@ -254,7 +257,7 @@ class Session:
         return asyncio.run_coroutine_threadsafe(work, loop.asyncio_loop)
 
     def _resource(self, place: int) -> str:
-        return f"{self.topic}-{place}"
+        return f"{self.topic}-{self._taken}-{place}"
 
     def _look_after_workers(self) -> None:
         """Man places that are empty, and give up where that cannot be done any more."""

@@ -73,6 +73,7 @@ constraints: $(VENV)/local.stamp ## Resolve every dependency anew and pin it wit
 	$(BIN)/uv pip compile $(COMPILE) --group compiler -o constraints-compiler.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra operator --constraints constraints.txt -o constraints-operator.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra spark --constraints constraints.txt -o constraints-spark.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra dask --constraints constraints.txt -o constraints-dask.txt
 	$(BIN)/uv pip compile $(COMPILE) --group images --constraints constraints.txt --constraints constraints-compiler.txt -o constraints-images.txt
 COMPILE := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

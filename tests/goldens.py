@@ -23,7 +23,11 @@ NAMES = sorted(path.stem for path in (ROOT / "input").glob("*.yaml"))
 
 UID = "7d5e2c3a-0b1f-4e8a-9c6d-1a2b3c4d5e6f"
 START = datetime(2026, 11, 21, 2, 15, tzinfo=UTC)
-SETTINGS = Settings(image="registry.example/almanac:0.1.0", spark_image="registry.example/almanac-spark:0.1.0")
+SETTINGS = Settings(
+    image="registry.example/almanac:0.1.0",
+    spark_image="registry.example/almanac-spark:0.1.0",
+    dask_image="registry.example/almanac-dask:0.1.0",
+)
 
 
 def document(name: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_names(kind: str) -> None:
 
 def test_columns_lead_somewhere() -> None:
     columns = crd.definition("ForecastJob")["spec"]["versions"][0]["additionalPrinterColumns"]
-    wide = ["Reason", "Executors"]
+    wide = ["Reason", "Workers"]
     assert [one["name"] for one in columns] == ["Phase", "Engine", "Progress", "Entities", "MASE", *wide, "Age"]
     assert [one["name"] for one in columns if one.get("priority")] == wide
     paths = {path for path, _ in walk(root())}

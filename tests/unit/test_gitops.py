@@ -131,7 +131,8 @@ class TestExample:
         (container,) = operator["spec"]["template"]["spec"]["containers"]
         images = {one["name"]: one["value"] for one in container["env"] if one["name"].endswith("IMAGE")}
         assert container["image"] == images["ALMANAC_IMAGE"] == "registry.example/almanac:0.1.0"
-        assert images["ALMANAC_SPARK_IMAGE"] == "registry.example/almanac-spark:0.1.0"
+        for engine in ("spark", "dask"):
+            assert images[f"ALMANAC_{engine.upper()}_IMAGE"] == f"registry.example/almanac-{engine}:0.1.0"
 
     def test_flux_uses_the_projects_expressions(self) -> None:
         documents = yaml.safe_load_all((EXAMPLES / "flux" / "production.yaml").read_text())

@@ -97,12 +97,22 @@ app.kubernetes.io/part-of: almanac
   resources: [pods]
   verbs: [create, get, list, watch, patch, delete, deletecollection]
 {{- end }}
+{{- if .Values.dask.enabled }}
+# For runs on Dask: the cluster, and who may talk to it.
+- apiGroups: [kubernetes.dask.org]
+  resources: [daskclusters]
+  verbs: [create, get, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [create, delete]
+{{- end }}
 {{- end -}}
 
 {{/* The operator's settings by their names in operator/almanac/settings.py, but for those that come from its pod. */}}
 {{- define "almanac.settings" -}}
 image: {{ include "almanac.image" (list . .Values.image) }}
 spark_image: {{ include "almanac.image" (list . .Values.spark.image) }}
+dask_image: {{ include "almanac.image" (list . .Values.dask.image) }}
 service_account: {{ .Values.jobs.serviceAccount.name | quote }}
 cpu: {{ .Values.jobs.cpu | quote }}
 memory: {{ .Values.jobs.memory | quote }}

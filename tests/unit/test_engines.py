@@ -20,6 +20,8 @@ from ledgers import job
         (Engine.AUTO, {"ALMANAC_ENGINE": "spark"}, Engine.SPARK),
         (Engine.LOCAL, {"ALMANAC_ENGINE": "spark"}, Engine.LOCAL),
         (Engine.SPARK, {}, Engine.SPARK),
+        (Engine.DASK, {}, Engine.DASK),
+        (Engine.AUTO, {"ALMANAC_ENGINE": "dask"}, Engine.DASK),
     ],
 )
 def test_the_job_decides_and_then_the_environment(asked: Engine, environment: dict[str, str], used: Engine) -> None:
@@ -29,8 +31,6 @@ def test_the_job_decides_and_then_the_environment(asked: Engine, environment: di
 @pytest.mark.parametrize(
     ("asked", "environment", "reason", "words"),
     [
-        (Engine.DASK, {}, Reason.NOT_INSTALLED, "`dask` is not part of this version"),
-        (Engine.AUTO, {"ALMANAC_ENGINE": "dask"}, Reason.NOT_INSTALLED, "`dask` is not part of this version"),
         (Engine.AUTO, {"ALMANAC_ENGINE": "auto"}, Reason.INVALID_SPEC, "ALMANAC_ENGINE: `auto` is no engine"),
     ],
 )

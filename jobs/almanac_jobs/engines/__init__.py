@@ -5,17 +5,19 @@ It knows neither models nor results, and results do not depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from almanac.api import AnomalyJob, ForecastJob, ForecastSpec, JobError, Reason
 from almanac.api import Engine as Name
-from almanac.api import ForecastJob, ForecastSpec, JobError, Reason
 from almanac_jobs.calendar import Calendar
+from almanac_jobs.crew import Alone, Crew
 from almanac_jobs.progress import Progress
-from almanac_jobs.source import Dataset
+from almanac_jobs.resources import usable_cores
+from almanac_jobs.source import Dataset, Portion
 from almanac_jobs.source.observations import Counts, Observations
 
 ENGINE = "ALMANAC_ENGINE"
@@ -76,16 +78,11 @@ def chosen(asked: Name, environment: Mapping[str, str]) -> Name:
     """The engine that a job runs on: the one it asks for, else the one that `environment` names, else this process.
 
     Raises:
-        JobError: InvalidSpec if `environment` names none, NotInstalled for one that this version does not have.
+        JobError: InvalidSpec if `environment` names none.
     """
     named = environment.get(ENGINE) or Name.LOCAL.value if asked is Name.AUTO else asked.value
     if named not in (Name.LOCAL, Name.SPARK, Name.DASK):
-        raise JobError(Reason.INVALID_SPEC, f"{ENGINE}: `{named}` is no engine: write local or spark")
-    if named == Name.DASK:
-        raise JobError(
-            Reason.NOT_INSTALLED,
-            "spec.engine: `dask` is not part of this version yet: write auto, local or spark (--set spec.engine=local)",
-        )
+        raise JobError(Reason.INVALID_SPEC, f"{ENGINE}: `{named}` is no engine: write local, spark or dask")
     return Name(named)
 
 
@@ -115,6 +112,30 @@ def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextM
         with needs(name):
             from almanac_jobs.engines import spark  # only now: it takes a library that others do without
         return spark.session(job, progress)
+    if name is Name.DASK:
+        raise JobError(
+            Reason.NOT_INSTALLED,
+            "spec.engine: a ForecastJob does not run on dask in this version: write auto, local or spark "
+            "(--set spec.engine=local)",
+        )
     from almanac_jobs.engines import local
 
     return local.process()
+
+
+@contextmanager
+def crew(
+    name: Name, job: AnomalyJob, dataset: Dataset, need: int, progress: Progress
+) -> Iterator[tuple[Crew, Sequence[Dataset | Portion]]]:
+    """Those who carry out a job whose rows take `need` bytes of memory, with the part of the source of each.
+
+    Raises:
+        JobError: as `opened` does.
+    """
+    if name is not Name.DASK:
+        yield Alone(usable_cores(), progress), [dataset]
+        return
+    with needs(name):
+        from almanac_jobs.engines import dask_crew
+    with dask_crew.crew(job.spec, dataset, need, progress) as (many, parts):
+        yield many, parts

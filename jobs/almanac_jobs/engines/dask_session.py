@@ -111,7 +111,8 @@ class Session:
     _places: list[str | None] = field(default_factory=list)
     """The address of the worker that mans each place; None: nobody, at the moment."""
     _known: set[str] = field(default_factory=set)
-    _lost: int = 0
+    lost: int = 0
+    """Times that a worker has gone."""
     _short_since: float | None = None
     _looked: float = 0.0
     _number: int = 0
@@ -207,7 +208,7 @@ class Session:
         """
         began = time.monotonic()
         while True:
-            there = self._look()
+            there = self.look()
             progress.check()
             self._tell(progress)
             if len(there) >= self.count and None not in self._places:
@@ -253,11 +254,11 @@ class Session:
         if now - self._looked < ROLL_CALL:
             return
         self._looked = now
-        there = self._look()
-        if self._lost > LOSSES:
+        there = self.look()
+        if self.lost > LOSSES:
             raise JobError(
                 Reason.CLUSTER_UNAVAILABLE,
-                f"spec.dask: workers were lost {self._lost} times: the usual cause is memory: give them more than "
+                f"spec.dask: workers were lost {self.lost} times: the usual cause is memory: give them more than "
                 f"{self.memory} (spec.dask.memory), or set more workers",
             )
         if there and None not in self._places:
@@ -267,14 +268,16 @@ class Session:
         if now - self._short_since > PATIENCE:
             raise self._too_few(len(there))
 
-    def _look(self) -> list[str]:
+    def look(self) -> list[str]:
         """The addresses of the workers that are there, by name; places of others are manned anew."""
         info = self.client.scheduler_info()["workers"]
         there = sorted(info, key=lambda address: (str(info[address]["name"]), address))
         fresh = [address for address in there if address not in self._known]
         if fresh:
             self.client.run(dask_tasks.unpaused, workers=fresh, on_error="ignore")
-        self._lost += len(self._known - set(there))
+            if not self.remote:
+                self.client.run(dask_tasks.mute, workers=fresh, on_error="ignore")
+        self.lost += len(self._known - set(there))
         self._known = set(there)
         self._places = [one if one in self._known else None for one in self._places]
         self._man()
@@ -294,7 +297,7 @@ class Session:
 
     def _tell(self, progress: Progress) -> None:
         if self.remote:
-            progress.workers = Workers(self.count, len(self._known), self._lost)
+            progress.workers = Workers(self.count, len(self._known), self.lost)
 
     def _too_few(self, there: int) -> JobError:
         return JobError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import dasks
+import dask_kubernetes_operator
 from almanac import cluster as api
 from almanac import executing, names, process
 from almanac.api import Engine, Phase
@@ -25,7 +25,7 @@ PLURALS = {"DaskCluster": "daskclusters", "ConfigMap": "configmaps", "NetworkPol
 @pytest.fixture
 def operator(cluster: Cluster, hasty: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
     """An operator that loses its patience with workers at once, where the definitions of dask-kubernetes are."""
-    dasks.define(cluster)
+    dask_kubernetes_operator.define(cluster)
     cluster.client.know("networkpolicies", "networking.k8s.io/v1")
     monkeypatch.setattr(executing, "PATIENCE", timedelta(seconds=0.2))
     monkeypatch.setattr(executing, "ASK_EVERY", timedelta(seconds=0.2))

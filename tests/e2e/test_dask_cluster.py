@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import dasks
+import dask_kubernetes_operator
 from almanac import names
 from anomalies import document, entries
 from finance import ADDRESS, PATIENCE, Finance, locally, operated, tables
@@ -67,7 +67,7 @@ def job(**fields: Any) -> dict[str, Any]:
 def cluster(real_api: Any, tmp_path: Path) -> Iterator[Cluster]:
     access, controlled = real_api
     with real(access, controlled, tmp_path) as made:
-        dasks.define(made)
+        dask_kubernetes_operator.define(made)
         made.client.know("networkpolicies", "networking.k8s.io/v1")
         yield made
 
@@ -83,7 +83,7 @@ def alone(cluster: Cluster, s3: S3Server) -> Iterator[Finance]:
 
 @pytest.fixture
 def finance(cluster: Cluster, alone: Finance) -> Iterator[Finance]:
-    with dasks.operated(cluster):
+    with dask_kubernetes_operator.operated(cluster):
         yield alone
 
 
@@ -200,6 +200,6 @@ def test_without_the_operator_of_dask_kubernetes(cluster: Cluster, alone: Financ
     alone.submit(job())
     alone.until(lambda: alone.said[:2] == ("Running", "DaskUnavailable"), "the status to say why")
     assert "dask-kubernetes operator" in alone.said[2]
-    with dasks.operated(cluster):
+    with dask_kubernetes_operator.operated(cluster):
         alone.succeeds()
         is_gone(alone, "daskclusters", "deployments", "services")

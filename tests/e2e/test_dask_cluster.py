@@ -94,13 +94,25 @@ def local(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         return locally(job(), s3, tmp_path_factory.mktemp("local"), patch.setenv)
 
 
+def long(**fields: Any) -> dict[str, Any]:
+    """A job whose model is trained for about a minute."""
+    model = {"rounds": 6000, "earlyStopping": 0, "max_depth": 3}
+    return job(**{"model": model, "contamination": 0.001, **fields})
+
+
 def ready(finance: Finance, number: int = 2) -> None:
     """Wait until so many workers are ready."""
     finance.until(lambda: (finance.status.get("workers") or {}).get("running") == number, f"{number} workers")
 
 
 def training(finance: Finance) -> None:
-    finance.until(lambda: finance.status.get("stage") == "train" and finance.status.get("done"), "training to begin")
+    """Wait until a model is being trained. The operator asks the driver every quarter of a minute."""
+
+    def seen() -> bool:
+        assert finance.said[0] != "Succeeded", "the run was over before its training was seen"
+        return bool(finance.status.get("stage") == "train" and finance.status.get("done"))
+
+    finance.until(seen, "training to begin")
 
 
 def is_gone(finance: Finance, *kinds: str) -> None:
@@ -125,7 +137,7 @@ def test_a_run_through_operators_driver_scheduler_and_workers(finance: Finance, 
 @pytest.mark.parametrize("component", [names.WORKER, names.SCHEDULER, names.DRIVER])
 def test_a_pod_that_is_killed_while_a_model_is_trained(finance: Finance, component: str) -> None:
     """The run is complete all the same."""
-    finance.submit(job(model__rounds=600))
+    finance.submit(long())
     training(finance)
     finance.kill(finance.running(component)()[0])
     finance.succeeds()
@@ -146,7 +158,7 @@ def test_workers_with_too_little_memory(finance: Finance) -> None:
 
 
 def test_a_job_that_is_deleted_in_the_middle_leaves_nothing(finance: Finance) -> None:
-    finance.submit(job(model__rounds=600))
+    finance.submit(long())
     training(finance)
     finance.delete()
     is_gone(finance, *KINDS)
@@ -154,14 +166,14 @@ def test_a_job_that_is_deleted_in_the_middle_leaves_nothing(finance: Finance) ->
 
 def test_a_job_that_is_suspended_and_edited(finance: Finance) -> None:
     """While it is suspended there is no cluster, and an edit gives the new run its own."""
-    finance.submit(job(model__rounds=600))
+    finance.submit(long())
     training(finance)
     finance.edit(suspend=True)
     is_gone(finance, "daskclusters", "deployments", "pods")
     finance.edit(suspend=False)
     ready(finance)
     first = finance.status["run"]["driver"]
-    finance.edit(model={"rounds": 50})
+    finance.edit(model={"rounds": 50, "max_depth": 3})
     finance.until(lambda: finance.status["run"]["driver"] != first, "another run")
     finance.succeeds()
     assert finance.status["run"]["number"] == 2

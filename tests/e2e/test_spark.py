@@ -58,10 +58,10 @@ def session(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, session: Any) -> None:
     """Small data are divided as big ones are: many portions, many buckets, a sample of some of them."""
-    monkeypatch.setattr("almanac_jobs.engines.spark.LEAST_ROWS", 600)
-    monkeypatch.setattr("almanac_jobs.engines.spark.MOST_ROWS", 600)
+    monkeypatch.setattr("almanac_jobs.engines.shuffled.LEAST_ROWS", 600)
+    monkeypatch.setattr("almanac_jobs.engines.shuffled.MOST_ROWS", 600)
     monkeypatch.setattr("almanac_jobs.buckets.BUCKET_ENTITIES", 8)
-    for module in ("engines.spark", "source.reader"):
+    for module in ("engines.shuffled", "source.reader"):
         monkeypatch.setattr(f"almanac_jobs.{module}.SAMPLE", 100)
 
 
@@ -338,7 +338,7 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any)
 def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spark tells of tasks that end together as of one, or later: there are enough of them to be seen."""
     for rows in ("LEAST_ROWS", "MOST_ROWS"):
-        monkeypatch.setattr(f"almanac_jobs.engines.spark.{rows}", 200)
+        monkeypatch.setattr(f"almanac_jobs.engines.shuffled.{rows}", 200)
     uri = put(s3, "watch", shuffled(ledger(40, 60)), row_group_size=100)
     s3.faults.append(Fault(lambda came, path: came == "GET" and "watch/part" in path, delay=0.5, times=-1))
     s3.faults.append(Fault(lambda came, path: came == "PUT" and "/forecasts/" in path, delay=1.5, times=-1))

@@ -31,11 +31,13 @@ from almanac_jobs.anomaly.features import Floats32
 from almanac_jobs.anomaly.matrix import Flags, Floats, Ints, take
 from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.buckets import bucket_count, bucket_of
+from almanac_jobs.choice import Footprint
 from almanac_jobs.judged import Rows
 from almanac_jobs.progress import Progress
 from almanac_jobs.report.anomalies import AnomalyData, Worst, render
 from almanac_jobs.reporting import Circumstances
 from almanac_jobs.resources import memory_limit, usable_cores
+from almanac_jobs.source import Dataset
 from almanac_jobs.task import Look, Made, Task
 
 CONTAMINATION = 0.01
@@ -58,13 +60,11 @@ def carry_out(job: AnomalyJob, task: Task) -> Made[AnomalyData]:
     Raises:
         JobError: whatever a person can mend.
     """
-    if task.engine is not Engine.LOCAL:
-        raise JobError(
-            Reason.NOT_INSTALLED, f"spec.engine: an AnomalyJob does not run on {task.engine} yet: write local"
-        )
     spec, progress = job.spec, task.progress
     dataset = judged.open_source(spec)
-    task.check_memory(dataset.rows, judged.need(spec, dataset, external=True))
+    engine = task.choose(_footprint(spec, dataset, external=True), ())
+    if engine is not Engine.LOCAL:
+        raise JobError(Reason.NOT_INSTALLED, f"spec.engine: an AnomalyJob does not run on {engine} yet: write local")
     progress.expect(dataset.rows)
     with ExitStack() as stack:
         folder = None
@@ -113,11 +113,14 @@ def look(job: AnomalyJob) -> Look:
         JobError: as `carry_out` does.
     """
     dataset = judged.open_source(job.spec)
-    need = judged.need(job.spec, dataset, external=False)
     limit = memory_limit()
-    if need > judged.SHARE * limit:
-        need = judged.need(job.spec, dataset, external=True)
-    return Look(len(dataset.files), dataset.bytes, dataset.rows, need, limit)
+    external = judged.need(job.spec, dataset, external=False) > judged.SHARE * limit
+    return Look(len(dataset.files), dataset.bytes, _footprint(job.spec, dataset, external=external), limit, ())
+
+
+def _footprint(spec: AnomalySpec, dataset: Dataset, *, external: bool) -> Footprint:
+    need = judged.need(spec, dataset, external=external)
+    return Footprint(dataset.rows, len(dataset.types), dataset.uncompressed, need)
 
 
 @dataclass(frozen=True, slots=True)

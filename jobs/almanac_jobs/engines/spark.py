@@ -7,7 +7,6 @@ Arrow's bytes.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from almanac.api import ForecastJob, ForecastSpec, JobError, Reason
+from almanac_jobs.choice import has_java
 from almanac_jobs.engines import shuffled, spark_events
 from almanac_jobs.engines.shuffle import Census, Division, Grouping, MapRows, Record, take_census
 from almanac_jobs.engines.shuffled import Shuffled, Task, Watch, unwatched
@@ -57,8 +57,7 @@ def session(job: ForecastJob, progress: Progress) -> Iterator[Spark]:
 
 
 def _started(wanted: Mapping[str, str]) -> SparkContext:
-    java = os.environ.get("JAVA_HOME")
-    if not (shutil.which("java") or (java and shutil.which("java", path=f"{java}/bin"))):
+    if not has_java():
         raise JobError(
             Reason.NOT_INSTALLED,
             "spec.engine: spark needs Java 17 or newer, and there is none on the PATH and no JAVA_HOME: install it, or "

@@ -271,8 +271,8 @@ def test_a_lost_worker_costs_its_tasks_only(
     there, _ = carry_out(document, cluster.engine, progress)
     assert killed.is_set()
     assert record(s3, "killed", there) == record(s3, "killed", here)
-    assert progress.executors is not None
-    assert progress.executors.failed >= 1
+    assert progress.workers is not None
+    assert progress.workers.failed >= 1
     wait_for(lambda: len(cluster.pids()) == 2)  # the next test wants its two
 
 

@@ -29,7 +29,7 @@ from almanac.api import Dask, JobError, Reason, checks
 from almanac.api.common import LEAST_WORKER
 from almanac_jobs.engines import dask_tasks
 from almanac_jobs.engines.dask_tasks import Guarded, Voice
-from almanac_jobs.progress import Executors, Progress
+from almanac_jobs.progress import Progress, Workers
 from almanac_jobs.resources import memory_limit, usable_cores
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
@@ -80,7 +80,7 @@ def session(bounds: Dask, progress: Progress, useful: int = 1000) -> Iterator[Se
         if address:
             count, threads = wanted(bounds, useful), bounds.threads
             client = stack.enter_context(_connected(address, progress))
-            progress.executors = Executors(count, 0, 0)
+            progress.workers = Workers(count, 0, 0)
         else:
             count, threads = fitting(bounds, useful, usable_cores(), memory_limit())
             client = stack.enter_context(_processes(bounds, count, threads))
@@ -294,7 +294,7 @@ class Session:
 
     def _tell(self, progress: Progress) -> None:
         if self.remote:
-            progress.executors = Executors(self.count, len(self._known), self._lost)
+            progress.workers = Workers(self.count, len(self._known), self._lost)
 
     def _too_few(self, there: int) -> JobError:
         return JobError(

@@ -46,7 +46,7 @@ from almanac.api.forecast import (
     Source,
 )
 from almanac.api.report import Report, Result
-from almanac.api.status import Condition, ConditionStatus, Executors, JobStatus, PastRun, Phase, Run, Trigger
+from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger, Workers
 
 KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob, "AnomalyJob": AnomalyJob}
 """The kinds of job by name."""
@@ -71,7 +71,6 @@ __all__ = [
     "Detector",
     "Engine",
     "Evaluation",
-    "Executors",
     "ExitCode",
     "Explain",
     "Family",
@@ -103,6 +102,7 @@ __all__ = [
     "SparkExecutors",
     "Storage",
     "Trigger",
+    "Workers",
     "invalid_spec",
     "problems",
 ]

@@ -5,17 +5,19 @@ It knows neither models nor results, and results do not depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from almanac.api import AnomalyJob, ForecastJob, ForecastSpec, JobError, Reason
 from almanac.api import Engine as Name
-from almanac.api import ForecastJob, ForecastSpec, JobError, Reason
 from almanac_jobs.calendar import Calendar
+from almanac_jobs.crew import Alone, Crew
 from almanac_jobs.progress import Progress
-from almanac_jobs.source import Dataset
+from almanac_jobs.resources import usable_cores
+from almanac_jobs.source import Dataset, Portion
 from almanac_jobs.source.observations import Counts, Observations
 
 Result = TypeVar("Result")
@@ -102,3 +104,21 @@ def opened(name: Name, job: ForecastJob, rows: int, progress: Progress) -> Abstr
     from almanac_jobs.engines import local
 
     return local.process()
+
+
+@contextmanager
+def crew(
+    name: Name, job: AnomalyJob, dataset: Dataset, need: int, progress: Progress
+) -> Iterator[tuple[Crew, Sequence[Dataset | Portion]]]:
+    """Those who carry out a job whose rows take `need` bytes of memory, with the part of the source of each.
+
+    Raises:
+        JobError: as `opened` does.
+    """
+    if name is not Name.DASK:
+        yield Alone(usable_cores(), progress), [dataset]
+        return
+    with needs(name):
+        from almanac_jobs.engines import dask_crew
+    with dask_crew.crew(job.spec, dataset, need, progress) as (many, parts):
+        yield many, parts

@@ -6,6 +6,7 @@ topic of its session; a session that is over makes its tasks stop at the next th
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ def call(address: str, dask_scheduler: Scheduler) -> None:
     if state is not None:
         waiting = dask_scheduler.bulk_schedule_unrunnable_after_adding_worker(state)
         dask_scheduler.transitions(waiting, stimulus_id=f"almanac-{address}")
+
+
+def mute() -> None:
+    """Keep what libraries print in this process from the terminal of the driver, which it shares."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def unpaused(dask_worker: Worker) -> None:

@@ -47,7 +47,8 @@ def session(job: ForecastJob, rows: int, progress: Progress) -> Iterator[Dask]:
         JobError: as that does.
     """
     useful = -(-rows // (shuffled.LEAST_ROWS * job.spec.dask.threads))
-    with dask_session.session(job.spec.dask, progress, max(useful, 1)) as made:
+    patience = job.spec.start_deadline_seconds + 60.0  # who has started the cluster gives up before, and knows more
+    with dask_session.session(job.spec.dask, progress, max(useful, 1), patience) as made:
         yield Dask(made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
 from almanac.api import JobError, Reason
-from almanac_jobs.engines import dask
+from almanac_jobs.engines import dask, dask_tasks
 from almanac_jobs.engines.dask import Grouped, Repeated
 from almanac_jobs.engines.shuffle import Division, Grouping
 from almanac_jobs.progress import Interrupted
@@ -44,6 +45,16 @@ def test_what_may_pass_is_tried_again() -> None:
 def test_what_stays_is_not(error: Exception) -> None:
     with pytest.raises(type(error)):
         Repeated(failing(error), 3)(7)
+
+
+def test_a_counter_stops_its_task_once_the_session_is_over() -> None:
+    progress = pickle.loads(pickle.dumps(dask.Counter("one")))()  # noqa: S301 - of our own making
+    progress.advance()
+    dask_tasks.end("other")
+    progress.advance()
+    dask_tasks.end("one")
+    with pytest.raises(Interrupted):
+        progress.advance()
 
 
 def test_records_of_a_group_are_those_of_its_keys() -> None:

@@ -19,7 +19,7 @@ from dask.task_spec import TaskRef
 from distributed import Future
 
 from almanac.api import ForecastJob, ForecastSpec, JobError
-from almanac_jobs.engines import dask_session, shuffled
+from almanac_jobs.engines import dask_session, dask_tasks, shuffled
 from almanac_jobs.engines.dask_session import Session
 from almanac_jobs.engines.dask_tasks import Guarded
 from almanac_jobs.engines.shuffle import Census, Division, Grouping, MapRows, Record, take_census
@@ -100,6 +100,10 @@ class Pieces:
             read, pieces = session.client.get(graph, wanted, sync=False)
         return cls(session, work.division, read, dict(zip(keys, pieces, strict=True)))
 
+    @property
+    def counter(self) -> Callable[[], Progress]:
+        return Counter(self.session.topic)
+
     def census(self, progress: Progress, watch: Watch) -> list[Census]:
         self.session.results(self.read, progress, lambda done: watch(done / len(self.read)))
         counting = [
@@ -117,6 +121,20 @@ class Pieces:
             under_way.append(self.session.submit(Repeated(Grouped(task, group, tuple(keys)), ATTEMPTS), some))
         done = self.session.results(under_way, progress, lambda count: watch(count / len(groups)))
         return [one for some in done for one in some]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Makes counters that stop their task once the session is over."""
+
+    topic: str
+
+    def __call__(self) -> Progress:
+        return Progress(guard=self.check)
+
+    def check(self) -> None:
+        """Raise Interrupted, if it is."""
+        dask_tasks.check(self.topic)
 
 
 def _nothing(value: Any) -> None:

@@ -8,7 +8,7 @@ the whole source are made before anybody looks at values. Values are bytes, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -181,12 +181,16 @@ class Mapped(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class MapBuckets(Generic[Result]):
-    """The work of a run is done with every bucket of a group. `calendar` is the job's; the plan's may be finer."""
+    """The work of a run is done with every bucket of a group. `calendar` is the job's; the plan's may be finer.
+
+    `counter` makes what the work counts by, and is stopped by.
+    """
 
     gather: Gather
     calendar: Calendar
     last_period: int
     work: Work[Result]
+    counter: Callable[[], Progress] = Progress
 
     def __call__(self, group: int, records: Iterable[Record]) -> Iterator[Mapped[Result]]:
         aggregation = self.gather(group, records)
@@ -195,5 +199,5 @@ class MapBuckets(Generic[Result]):
         observations = aggregation.finish(self.last_period)
         del aggregation
         buckets = self.gather.grouping.buckets_of(group)
-        done = tuple(self.work(observations, bucket, Progress()) for bucket in buckets)
+        done = tuple(self.work(observations, bucket, self.counter()) for bucket in buckets)
         yield Mapped(len(observations.period), done)

@@ -59,6 +59,10 @@ def unwatched(share: float) -> None:
 class Exchange(Protocol):
     """Portions that become records, wherever an engine keeps these: what `shuffle.MapRows` makes, by its keys."""
 
+    @property
+    def counter(self) -> Callable[[], Progress]:
+        """Makes what tasks count by, and are stopped by; it can be pickled."""
+
     def census(self, progress: Progress, watch: Watch) -> list[Census]:
         """Map all portions, and count what came of it (`shuffle.take_census`). `watch` hears of the portions.
 
@@ -147,7 +151,7 @@ class Shuffled:
 
     def map_buckets(self, work: Work[Result], progress: Progress) -> Iterator[Result]:
         """See `engines.Source`."""
-        task = MapBuckets(self._gather, self.calendar, self.last_period, work)
+        task = MapBuckets(self._gather, self.calendar, self.last_period, work, self.exchange.counter)
         groups = range(self.grouping.groups)
         done = self.exchange.run(
             task, self.grouping, groups, progress, lambda share: progress.reach(int(share * self.entities))

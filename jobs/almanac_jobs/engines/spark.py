@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -118,6 +118,10 @@ class Shuffle:
     actions: Actions
     records: RDD[Record]
     division: Division
+
+    @property
+    def counter(self) -> Callable[[], Progress]:
+        return Progress
 
     def census(self, progress: Progress, watch: Watch) -> list[Census]:
         return self.actions.run(self.records, take_census, self.division.census, progress, watch, stage=0)

@@ -304,8 +304,8 @@ class Session:
     def _too_few(self, there: int) -> JobError:
         return JobError(
             Reason.CLUSTER_UNAVAILABLE,
-            f"spec.dask: {there} of {self.count} workers are there after {self.patience:.0f} s: see what keeps the others "
-            "from starting, or ask for fewer",
+            f"spec.dask: {there} of {self.count} workers are there after {self.patience:.0f} s: see what keeps the "
+            "others from starting, or ask for fewer",
         )
 
     def _check_versions(self) -> None:

@@ -104,7 +104,7 @@ def _columns(resource: Resource) -> list[dict[str, Any]]:
         column(resource.count.capitalize(), f".status.result.{resource.count}", "integer"),
         column(resource.score.upper(), f".status.result.scores.{resource.score}", "number"),
         column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
-        column("Executors", ".status.executors.ready", priority=1),
+        column("Workers", ".status.workers.ready", priority=1),
         column("Age", ".metadata.creationTimestamp", "date"),
     ]
 

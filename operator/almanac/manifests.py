@@ -207,6 +207,19 @@ def _hardened(container: Mapping[str, Any], cpu: str, memory: str) -> Manifest:
     return hardened
 
 
+def sized(template: Manifest, requests: Mapping[str, str], limits: Mapping[str, str]) -> Manifest:
+    """A template whose container that computes has this CPU and memory; its other resources are as they were."""
+    spec, given = template["spec"], {"requests": requests, "limits": limits}
+
+    def container(one: Manifest) -> Manifest:
+        if one["name"] != names.CONTAINER:
+            return one
+        changed = {kind: one["resources"][kind] | dict(sizes) for kind, sizes in given.items()}
+        return counted({**one, "resources": one["resources"] | changed})
+
+    return {**template, "spec": {**spec, "containers": [container(one) for one in spec["containers"]]}}
+
+
 def counted(container: Manifest) -> Manifest:
     """A container with as many threads as it requests cores, or as it may use where it requests none.
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from almanac import observed
 from almanac.api import KINDS, JobStatus, Phase
-from almanac.observed import Driver, Executor, Extract, Observed, Pod
+from almanac.observed import Driver, Extract, Observed, Pod, Worker
 from almanac.tolerant import tolerant
 
 Raw = Mapping[str, Any]
@@ -47,7 +47,7 @@ class _Kept:
 class _Fact:
     namespace: str
     version: int
-    fact: Driver | Pod | Executor
+    fact: Driver | Pod | Worker
 
 
 class Store:
@@ -131,7 +131,7 @@ class Store:
         return Observed(
             drivers=tuple(one for one in facts if isinstance(one, Driver)),
             pods=tuple(one for one in facts if isinstance(one, Pod)),
-            executors=tuple(one for one in facts if isinstance(one, Executor)),
+            workers=tuple(one for one in facts if isinstance(one, Worker)),
         )
 
     def keep_only(self, kind: str, namespace: str | None, uids: Iterable[str], version: int) -> set[Key]:

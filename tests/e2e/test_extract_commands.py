@@ -1,4 +1,4 @@
-"""Extracts on a laptop: `almanac extract`, `run`, `show`, `validate`, `render`, and jobs that read what was extracted."""
+"""Extracts on a laptop: `almanac extract`, `run`, `show`, `validate`, `render`, and jobs that read an extract."""
 
 from __future__ import annotations
 

@@ -226,3 +226,7 @@ def test_oddness_takes_missing_values() -> None:
 
 def test_ranks_share_ties() -> None:
     assert teacher.ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [0.875, 0.25, 0.875, 0.5]
+
+
+def test_a_forest_of_few_rows_has_more_trees() -> None:
+    assert [teacher.trees(rows) for rows in (200, 16_384, 32_768, 65_536, 10_000_000)] == [400, 400, 200, 100, 100]

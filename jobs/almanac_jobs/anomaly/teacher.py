@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,13 +13,32 @@ from almanac_jobs.anomaly.matrix import Matrix, take
 
 Floats = NDArray[np.float64]
 
-TREES = 100
+TREES = (100, 400)
+"""Fewest and most trees. Figures of a hundred differ by the seed: the AUC on the satellite set of ODDS by 0.06."""
 SAMPLE = 65_536
 """Rows that the forest is made of at most; each of its trees sees 256 of them, as its authors have it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """An isolation forest, for which missing values are medians."""
+
+    trees: Any
+    medians: Floats32
+
+    def oddness(self, values: Floats32) -> Floats:
+        """How odd every row is: higher is odder."""
+        return np.asarray(-self.trees.score_samples(_filled(values, self.medians)))
+
+
 def oddness(matrix: Matrix, seed: int, threads: int) -> Floats:
-    """How odd an isolation forest finds every row: higher is odder. Missing values count as medians."""
+    """How odd an isolation forest of these rows finds each of them: higher is odder."""
+    forest = grow(matrix, seed, threads)
+    return np.concatenate([forest.oddness(part) for part in matrix.parts()])
+
+
+def grow(matrix: Matrix, seed: int, threads: int) -> Forest:
+    """An isolation forest of these rows."""
     from sklearn.ensemble import IsolationForest  # only where it is trained: scoring does without
 
     rows = np.arange(matrix.rows)
@@ -27,9 +49,14 @@ def oddness(matrix: Matrix, seed: int, threads: int) -> Floats:
         known = ~np.isnan(sample).all(axis=0)
         medians = np.zeros(sample.shape[1], np.float32)
         medians[known] = np.nanmedian(sample[:, known], axis=0)
-    forest = IsolationForest(n_estimators=TREES, random_state=seed, n_jobs=threads)
-    forest.fit(_filled(sample, medians))
-    return np.concatenate([-forest.score_samples(_filled(part, medians)) for part in matrix.parts()])
+    forest = IsolationForest(n_estimators=trees(matrix.rows), random_state=seed, n_jobs=threads)
+    return Forest(forest.fit(_filled(sample, medians)), medians)
+
+
+def trees(rows: int) -> int:
+    """Trees for so many rows: the more the fewer rows there are, since a tree costs by the row."""
+    fewest, most = TREES
+    return min(most, max(fewest, fewest * SAMPLE // max(rows, 1)))
 
 
 def ranks(values: Floats) -> Floats:

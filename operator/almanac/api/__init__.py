@@ -60,7 +60,7 @@ from almanac.api.forecast import (
     Source,
 )
 from almanac.api.report import Report, Result
-from almanac.api.status import Condition, ConditionStatus, Executors, JobStatus, PastRun, Phase, Run, Trigger
+from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger, Workers
 
 KINDS: dict[str, type[Job]] = {
     "ForecastJob": ForecastJob,
@@ -90,7 +90,6 @@ __all__ = [
     "Detector",
     "Engine",
     "Evaluation",
-    "Executors",
     "ExitCode",
     "Explain",
     "ExtractJob",
@@ -133,6 +132,7 @@ __all__ = [
     "Storage",
     "Trigger",
     "Watermark",
+    "Workers",
     "invalid_spec",
     "problems",
 ]

@@ -234,7 +234,7 @@ class AnomalySpec(JobSpec):
 
     @rule(
         "engine",
-        message="cannot be spark: XGBoost trains in one process. Write auto or local",
+        message="cannot be spark: XGBoost trains in one process or on Dask. Write auto, local or dask",
         cel="self.engine != 'spark'",
     )
     def _engine_is_not_spark(self) -> bool:

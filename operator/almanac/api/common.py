@@ -336,6 +336,16 @@ class Dask(Model):
     def _bounds_are_in_order(self) -> bool:
         return self.minimum is None or (self.maximum is not None and self.minimum <= self.maximum)
 
+    @property
+    def fewest(self) -> int:
+        """Workers that there are at least, and to begin with."""
+        return self.workers or 4 if self.maximum is None else self.minimum or 1
+
+    @property
+    def most(self) -> int:
+        """Workers that there are at most."""
+        return self.maximum or self.fewest
+
     @rule("memory", message="must be 512Mi at least: a worker's libraries take half of that")
     def _memory_is_enough(self) -> bool:
         return checks.amount(self.memory) >= LEAST_WORKER

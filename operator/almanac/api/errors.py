@@ -108,6 +108,9 @@ class JobError(AlmanacError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return JobError, (self.reason, self.message)  # errors of other processes arrive as they left
+
     @property
     def exit_code(self) -> ExitCode:
         return self.reason.exit_code

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import Executors, Phase, Result
+from almanac.api import Phase, Result, Workers
 from almanac.crd import RESOURCES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def rows(records: Sequence[JobRecord], now: datetime, *, wide: bool = False, nam
     head = [
         *(["NAMESPACE"] if namespaces else []),
         *head,
-        *(["REASON", "EXECUTORS", "RUN", "RESULT"] if wide else []),
+        *(["REASON", "WORKERS", "RUN", "RESULT"] if wide else []),
         "AGE",
     ]
     table = [head, *(_row(record, counts, scores, now, wide=wide, namespaces=namespaces) for record in records)]
@@ -76,8 +76,8 @@ def _row(
         *(f"{getattr(result, name) or 0:,}" if result and name == counted else "" for name in counts),
         *(_score(result.scores[score]) if result and score in result.scores else "" for score in scores),
     ]
-    executors = status.executors.ready if status.executors else ""
-    more = [record.reason, executors, status.run.id if status.run else "", result.uri if result else ""]
+    workers = status.workers.ready if status.workers else ""
+    more = [record.reason, workers, status.run.id if status.run else "", result.uri if result else ""]
     return [*told, *(more if wide else []), age(record.created, now)]
 
 
@@ -107,8 +107,8 @@ def detail(record: JobRecord, now: datetime, *, wide: bool = False) -> Renderabl
         grid.add_row("Reason", Text(f"{record.reason}: {record.message}"))
     if status.phase is Phase.RUNNING and (status.stage or status.progress):
         grid.add_row("Progress", _progress(record))
-    if status.executors:
-        grid.add_row("Executors", Text(_executors(status.executors)))
+    if status.workers:
+        grid.add_row("Workers", Text(_workers(status.workers)))
     if status.run:
         grid.add_row("Run", Text(_run(record, now)))
     if record.result:
@@ -139,7 +139,7 @@ def _progress(record: JobRecord) -> RenderableType:
     return grid
 
 
-def _executors(them: Executors) -> str:
+def _workers(them: Workers) -> str:
     told = [f"{them.running} of {them.wanted} running"] if them.ready else []
     told += [f"{them.failed} failed"] if them.failed else []
     return ", ".join(told) + (f" ({them.message})" if them.message else "")

@@ -166,9 +166,10 @@ class Metrics:
         if took is not None:
             self._durations.labels(kind, engine or "", phase).observe(max(0.0, took.total_seconds()))
         if result is not None:
-            outcomes = {"computed": result.entities - result.failed_entities, "failed": result.failed_entities}
-            for outcome, count in outcomes.items():
-                self._entities.labels(kind, engine or "", outcome).inc(max(0, count))
+            if result.entities is not None:
+                failed = result.failed_entities
+                for outcome, count in {"computed": result.entities - failed, "failed": failed}.items():
+                    self._entities.labels(kind, engine or "", outcome).inc(max(0, count))
             self._rows.labels(kind, engine or "").inc(result.rows)
 
     def observe(self, read: Callable[[], Iterable[Metric]]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from almanac import names
-from almanac.api import Dask, Workers
+from almanac.api import Dask, Engine, Workers
 from almanac.observed import Worker, WorkerCounts
 
 
@@ -74,8 +74,15 @@ def status(before: Workers | None, crew: Crew | None, now: datetime) -> Workers 
 
 def over(before: Workers | None) -> Workers | None:
     """The workers of a driver that has ended: none of them runs any more, or should."""
-    gone = {"ready": "", "wanted": None, "running": None, "short_since": None}
-    return None if before is None else before.model_copy(update=gone)
+    return None if before is None else before.model_copy(update=_GONE | {"short_since": None})
+
+
+def between(before: Workers | None, engine: Engine) -> Workers | None:
+    """The workers of a run none of whose drivers runs. On Dask they stay, and what lacked may still do."""
+    return over(before) if before is None or engine is Engine.SPARK else before.model_copy(update=_GONE)
+
+
+_GONE: dict[str, object] = {"ready": "", "wanted": None, "running": None}
 
 
 def told(message: str, before: Workers | None) -> str:

@@ -299,15 +299,22 @@ class TestEnd:
         assert world.driver_name.endswith("-dask")
         assert {kind for kind, name in world.companions if name == world.driver_name} == set(COMPANIONS[Engine.DASK])
 
-    def test_the_deadline_begins_anew_with_every_driver(self) -> None:
+    def test_a_driver_that_gives_up_waiting_does_not_move_the_deadline(self) -> None:
         world = on_dask(startDeadlineSeconds=120)
+        for name in ("scheduler", "worker-1", "worker-2"):
+            world.dask_pod(name, **raw.unschedulable("no node"))
+        world.reconcile()
         world.wait(seconds=100)
         world.exit(75)
         world.reconcile()
+        assert said(world).ready == ""
         world.pod(**raw.running())
         due = world.reconcile()
-        assert world.status.phase is Phase.RUNNING
-        assert due == world.now + timedelta(seconds=30)
+        assert world.told == (Phase.RUNNING, "Unschedulable")
+        assert due == world.now + timedelta(seconds=15)
+        world.wait(seconds=20)
+        world.reconcile()
+        assert world.told == (Phase.FAILED, "Unschedulable")
 
 
 def anomalies() -> Raw:

@@ -6,6 +6,7 @@ import pytest
 
 import goldens
 import raw
+from almanac.api import KINDS
 from almanac.store import Key, Store
 
 KEY = Key("ForecastJob", "default", "smallest")
@@ -74,7 +75,7 @@ def test_where_jobs_stand(status: dict[str, Any], standing: tuple[str, str]) -> 
 def test_how_late_schedules_are(status: dict[str, Any], delay: float) -> None:
     store = Store()
     store.put(job(**status))
-    assert store.delays(goldens.START) == {("ForecastJob",): delay, ("AnomalyJob",): 0.0}
+    assert store.delays(goldens.START) == {(kind,): 0.0 for kind in KINDS} | {("ForecastJob",): delay}
 
 
 def test_an_older_version_never_replaces_a_newer_one() -> None:
@@ -111,7 +112,7 @@ def test_drivers_and_pods_are_found_by_their_job_and_only_news_counts() -> None:
     assert store.put(versioned(pod, 4)) is None, "nothing that decides has changed"
     assert store.remove(pod) == KEY
     assert store.seen(goldens.UID).pods == ()
-    assert store.counts() == {"ForecastJob": 1, "AnomalyJob": 0, "Job": 1, "Pod": 0}
+    assert store.counts() == {"ForecastJob": 1, "AnomalyJob": 0, "ExtractJob": 0, "Job": 1, "Pod": 0}
 
 
 def test_what_a_complete_list_does_not_have_is_forgotten_unless_it_is_newer() -> None:

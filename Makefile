@@ -66,6 +66,7 @@ crds: setup ## Write crds/ and docs/reference/ from the API's models
 
 chart: setup ## Write what is made in helm/almanac, and from it deploy/ and pages of docs/reference/
 	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.dashboards
 	$(BIN)/python -m tools.deploy
 	$(BIN)/python -m tools.gitops
 	$(BIN)/python -m tools.reference

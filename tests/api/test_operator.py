@@ -373,6 +373,7 @@ class TestSchedules:
         self.come(cluster)
         ledger.until_events("Submitted", "Running", "Completed", "ScheduleSkipped")
         assert ledger.numbers == ["1"]
+        assert operator.metrics['almanac_schedules_skipped_total{kind="ForecastJob"}'] == 1
 
     def test_no_second_run_beside_an_active_one(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(schedule=YEARLY, concurrencyPolicy="Forbid")
@@ -446,6 +447,25 @@ class TestAbsence:
             lambda: operator.metrics.get('almanac_reconcile_duration_seconds_count{kind="ForecastJob"}'), "a look"
         )
         assert ledger.document["metadata"]["resourceVersion"] == version
+
+    def test_metrics_tell_of_a_run_once(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        """Whoever comes to lead in the middle of it counts what it sees happen, and nothing else."""
+        ledger.submit()
+        ledger.run()
+        local = '{engine="local",kind="ForecastJob"}'
+        for name in ("runs_started_total", "run_submit_duration_seconds_count", "run_start_duration_seconds_count"):
+            assert operator.metrics[f"almanac_{name}{local}"] == 1
+        assert operator.metrics['almanac_jobs{kind="ForecastJob",phase="Running",reason="Running"}'] == 1
+        operator.stop()
+        operator.start()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        done = 'almanac_runs_finished_total{engine="local",kind="ForecastJob",phase="Succeeded",reason="Completed"}'
+        cluster.wait(lambda: operator.metrics.get(done) == 1, "the run to be counted")
+        computed = '{engine="local",kind="ForecastJob",outcome="computed"}'
+        assert operator.metrics[f"almanac_run_entities_total{computed}"] == ledger.status["result"]["entities"]
+        assert f"almanac_run_start_duration_seconds_count{local}" not in operator.metrics
+        assert operator.metrics["almanac_ready"] == 1
 
     def test_a_driver_that_was_deleted(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         cluster.needs_controllers()

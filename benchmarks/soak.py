@@ -189,7 +189,5 @@ async def main(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=5000)
-    parser.add_argument(
-        "--patience", type=float, default=600, help="seconds in which an eighth of the jobs must succeed"
-    )
+    parser.add_argument("--patience", type=float, default=600, help="seconds that an eighth of the jobs may take")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -15,13 +15,19 @@ from almanac.observed import Observed
 from almanac.resource import read_job
 from almanac.runs import claimed
 from almanac.settings import Settings
+from tools.chart import render
 
 ROOT = Path(__file__).parent / "golden"
+CHART = ROOT / "chart.yaml"
 NAMES = sorted(path.stem for path in (ROOT / "input").glob("*.yaml"))
 
 UID = "7d5e2c3a-0b1f-4e8a-9c6d-1a2b3c4d5e6f"
 START = datetime(2026, 11, 21, 2, 15, tzinfo=UTC)
-SETTINGS = Settings(image="registry.example/almanac:0.1.0", spark_image="registry.example/almanac-spark:0.1.0")
+SETTINGS = Settings(
+    image="registry.example/almanac:0.1.0",
+    spark_image="registry.example/almanac-spark:0.1.0",
+    dask_image="registry.example/almanac-dask:0.1.0",
+)
 
 
 def document(name: str) -> dict[str, Any]:
@@ -60,6 +66,15 @@ def made(name: str) -> str:
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+def chart() -> str:
+    """What the Helm chart makes of its default values, without the CustomResourceDefinitions, which are in crds/."""
+    rendered = render({"crds": {"install": False}})
+    return "".join(
+        f"# {path}\n{yaml.dump_all(made, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120)}"
+        for path, made in sorted(rendered.items())
+    )
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes text of several lines as it is, and what occurs twice twice."""
 
@@ -77,4 +92,5 @@ _Dumper.add_representer(str, _text)
 if __name__ == "__main__":
     for name in NAMES:
         (ROOT / "output" / f"{name}.yaml").write_text(made(name), encoding="utf-8")
-    sys.stdout.write(f"{len(NAMES)} files in {ROOT / 'output'}\n")
+    CHART.write_text(chart(), encoding="utf-8")
+    sys.stdout.write(f"{len(NAMES)} files in {ROOT / 'output'}, and {CHART}\n")

@@ -73,6 +73,27 @@ def executor(of: Raw, created: datetime = CREATED, name: str = "exec-1", **statu
     }
 
 
+def dask_pod(of: Raw, created: datetime = CREATED, name: str = "worker-1", **status: Any) -> Raw:
+    """The scheduler or a worker of the DaskCluster of a driver, as dask-kubernetes and a Deployment make it."""
+    metadata = of["metadata"]
+    role = names.SCHEDULER if name == names.SCHEDULER else names.WORKER
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": f"uid-of-set-{name}"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{metadata['name']}-{name}",
+            "namespace": metadata["namespace"],
+            "uid": f"uid-of-{metadata['uid']}-{name}",
+            "creationTimestamp": time(created),
+            "labels": metadata["labels"] | {names.COMPONENT: role, "dask.org/component": role},
+            "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
+        },
+        "spec": {"containers": [{"name": names.CONTAINER, "resources": {"limits": {"memory": "4Gi"}}}]},
+        "status": {"phase": "Pending", **status},
+    }
+
+
 def unschedulable(message: str) -> Raw:
     """The status of a pod for which there is no node."""
     said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
@@ -87,6 +108,19 @@ def container(name: str = names.CONTAINER, **state: Any) -> Raw:
 def running() -> Raw:
     """The status of a pod that runs."""
     return {"phase": "Running", "podIP": "10.0.0.7", "containerStatuses": [container(running={"startedAt": ""})]}
+
+
+def ready() -> Raw:
+    """The status of a pod that runs and answers."""
+    state = container(running={"startedAt": ""}) | {"ready": True}
+    return {"phase": "Running", "podIP": "10.0.0.8", "containerStatuses": [state]}
+
+
+def restarted(code: int, reason: str = "Error", restarts: int = 1, at: datetime = CREATED, **now: Any) -> Raw:
+    """The status of a pod whose container has ended, and is started again, or is about to be."""
+    last = {"terminated": {"exitCode": code, "reason": reason, "finishedAt": time(at)}}
+    state = container(**now) | {"restartCount": restarts, "lastState": last, "ready": "running" in now}
+    return {"phase": "Running", "containerStatuses": [state]}
 
 
 def waiting(reason: str, message: str = "") -> Raw:

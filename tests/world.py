@@ -16,10 +16,10 @@ import goldens
 import raw
 from almanac import lifecycle, names
 from almanac.api import Condition, Engine, Job, JobError, JobStatus
-from almanac.decision import Action, Create, Decision, Delete, Event, Suspend
-from almanac.engines import COMPANIONS, build
+from almanac.decision import Action, Ask, Create, Decision, Delete, Event, Provide, Release, Scale, Suspend
+from almanac.engines import CLUSTERS, COMPANIONS, build
 from almanac.manifests import NEVER_RETRIED
-from almanac.observed import Observed, Progress, Refusal, observe, warning
+from almanac.observed import DaskCluster, Observed, Progress, Refusal, observe, warning
 from almanac.resource import read_job, read_status, status_patch
 from manifests import document
 
@@ -47,8 +47,10 @@ class World:
         self.job["metadata"] |= {"namespace": "default", "uid": goldens.UID, "generation": 1}
         self.drivers: dict[str, Raw] = {}
         self.pods: dict[str, Raw] = {}
-        self.executors: dict[str, Raw] = {}
-        """Pods that drivers' pods have asked for."""
+        self.workers: dict[str, Raw] = {}
+        """Pods that compute for drivers."""
+        self.dask = ""
+        """What the dask-kubernetes operator says of every DaskCluster; empty: it does not run."""
         self.companions: dict[tuple[str, str], Raw] = {}
         """What was created with drivers, by kind and name."""
         self.warnings: list[Raw] = []
@@ -74,6 +76,11 @@ class World:
         """The one driver that is active."""
         (only,) = self.active
         return only
+
+    @property
+    def driver_name(self) -> str:
+        name: str = self.driver["metadata"]["name"]
+        return name
 
     @property
     def active(self) -> list[Raw]:
@@ -163,11 +170,19 @@ class World:
     def executor(self, name: str = "exec-1", **status: Any) -> None:
         """Let the newest pod of the active driver have an executor in this state."""
         of = self.pods_of(self.driver)[-1]
-        before = self.executors.get(f"{of['metadata']['name']}-{name}")
+        before = self.workers.get(f"{of['metadata']['name']}-{name}")
         made = raw.executor(of, self.now, name, **status)
         if before is not None:
             made["metadata"]["creationTimestamp"] = before["metadata"]["creationTimestamp"]
-        self.executors[made["metadata"]["name"]] = made
+        self.workers[made["metadata"]["name"]] = made
+
+    def dask_pod(self, name: str, **status: Any) -> None:
+        """Let the DaskCluster of the active driver have a pod in this state: `scheduler`, or a worker."""
+        made = raw.dask_pod(self.driver, self.now, name, **status)
+        before = self.workers.get(made["metadata"]["name"])
+        if before is not None:
+            made["metadata"]["creationTimestamp"] = before["metadata"]["creationTimestamp"]
+        self.workers[made["metadata"]["name"]] = made
 
     def exit(self, code: int, message: str = "", reason: str = "Error") -> None:
         """End the newest pod of the active driver, and let the Job controller see it."""
@@ -199,7 +214,7 @@ class World:
 
     def view(self) -> View:
         """What there is now, for somebody who acts on it later."""
-        return View(self.job, [*self.drivers.values()], [*self.pods.values(), *self.executors.values()])
+        return View(self.job, [*self.drivers.values()], [*self.pods.values(), *self.workers.values()])
 
     def reconcile_late(self, view: View) -> None:
         """Let an operator look once whose watches have stopped some time ago."""
@@ -230,12 +245,11 @@ class World:
             job, seen = self.job, replace(self.view().seen, live=True, progress=self.progress)
             decision = self.decide(seen, job)
         if decision.ask:
-            told = [found for one in self.warnings if (found := warning(one)) and found.about == decision.ask.uid]
-            seen = replace(seen, warnings=tuple(told))
+            seen = self._asked(decision.ask, seen)
             decision = self.decide(seen, job)
         assert not decision.look
         assert self.decide(seen, job) == decision
-        if self.refusal and any(isinstance(one, Create) for one in decision.actions):
+        if self.refusal and any(isinstance(one, Create | Provide) for one in decision.actions):
             decision = self.decide(replace(seen, refusal=self.refusal), job)
             assert not any(isinstance(one, Create) for one in decision.actions)
         for action in decision.actions:
@@ -245,6 +259,13 @@ class World:
             self._request(limit, lambda: self._write(patch))
             self.events += decision.events
         return decision
+
+    def _asked(self, about: Ask, seen: Observed) -> Observed:
+        told = [found for one in self.warnings if (found := warning(one))]
+        if about.kind != "DaskCluster":
+            return replace(seen, warnings=tuple(one for one in told if one.about == about.uid))
+        dask = DaskCluster(("DaskCluster", about.name) in self.companions, phase=self.dask)
+        return replace(seen, dask=dask, warnings=tuple(replace(one, about=about.uid) for one in told))
 
     def _request(self, limit: int | None, send: Callable[[], None]) -> None:
         if limit is not None and self.writes >= limit:
@@ -256,9 +277,14 @@ class World:
         self.job = merged(self.job, patch)
 
     def _act(self, action: Action, job: Raw, seen: Observed) -> None:
-        there = self.drivers.get(action.driver) if not isinstance(action, Create) else None
-        if isinstance(action, Create):
+        there = self.drivers.get(action.driver) if not isinstance(action, Create | Provide) else None
+        if isinstance(action, Create | Provide):
             self._create(action, job)
+        elif isinstance(action, Release):
+            self.companions.pop((CLUSTERS[action.engine], action.driver), None)
+        elif isinstance(action, Scale):
+            cluster = self.companions[CLUSTERS[action.engine], action.driver]
+            cluster["spec"]["worker"]["replicas"] = action.workers
         elif isinstance(action, Delete):
             known = seen.named(action.driver)
             if there and known and known.uid == there["metadata"]["uid"]:
@@ -268,13 +294,13 @@ class World:
         elif there:
             self._suspend(action, there)
 
-    def _create(self, action: Create, document: Raw) -> None:
+    def _create(self, action: Create | Provide, document: Raw) -> None:
         job = read_job(document)
         assert isinstance(job, Job)
         *others, made = build(job, action.run, action.engine, goldens.SETTINGS)
         for one in others:
             self.companions.setdefault((one["kind"], one["metadata"]["name"]), one)
-        if action.run.driver not in self.drivers:
+        if isinstance(action, Create) and action.run.driver not in self.drivers:
             identity = {"uid": f"driver-{len(self.created)}", "creationTimestamp": raw.time(self.now)}
             made |= {"metadata": made["metadata"] | identity, "status": {}}
             self.drivers[action.run.driver] = made

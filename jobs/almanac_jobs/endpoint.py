@@ -53,7 +53,7 @@ def serve(progress: Progress, port: int = PORT, host: str = "") -> Iterator[int]
 
 
 def _as_json(progress: Progress) -> str:
-    """The current stage; before the first and between stages, one of no units. `executors` are there on a cluster."""
+    """The current stage; before the first and between stages, one of no units. `workers` are there on a cluster."""
     now = progress.snapshot() or Snapshot("", "", 0, None, 0.0)
     said: dict[str, Any] = {
         "stage": now.stage,
@@ -62,8 +62,8 @@ def _as_json(progress: Progress) -> str:
         "total": now.total,
         "secondsLeft": now.seconds_left,
     }
-    if progress.executors is not None:
-        said["executors"] = asdict(progress.executors)
+    if progress.workers is not None:
+        said["workers"] = asdict(progress.workers)
     return json.dumps(said)
 
 

@@ -57,8 +57,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Executors:
-    """How many executors a cluster is to have, has, and has lost without meaning to."""
+class Workers:
+    """How many workers (executors, on Spark) a cluster is to have, has, and has lost without meaning to."""
 
     wanted: int
     running: int
@@ -79,7 +79,7 @@ class Progress:
         self._finished: list[Snapshot] = []
         self._current: Snapshot | None = None
         self._begun = 0.0
-        self.executors: Executors | None = None
+        self.workers: Workers | None = None
         """Those of the run, where it has any; whoever starts them says so."""
 
     def start(self, stage: str, total: int | None = None, unit: str = "") -> None:

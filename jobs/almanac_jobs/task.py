@@ -31,6 +31,8 @@ class Task:
     escalate: bool
     begun: bool = False
     """Whether anything may have been written: the run's folder is to be deleted if the run fails."""
+    resumable: bool = False
+    """Whether another attempt goes on from what was written: it stays where that is worth a try."""
 
     def circumstances(self) -> dict[str, Any]:
         """The fields of `reporting.Circumstances`, once the tables are written."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from almanac import executors, runs
+from almanac import runs, workers
 from almanac.api import Engine, Job, JobStatus, Phase, Run
 from almanac.decision import Action, Ask, Delete
 from almanac.observed import Driver, Observed
@@ -52,7 +52,7 @@ class Verdict:
 LOOK = Verdict(Phase.PENDING, "", "", look=True)
 """More must be known first."""
 
-NO_PROGRESS: dict[str, Any] = {"progress": "", "stage": "", "done": None, "total": None, "executors": None}
+NO_PROGRESS: dict[str, Any] = {"progress": "", "stage": "", "done": None, "total": None, "workers": None}
 """The progress of a run that has none."""
 
 
@@ -64,7 +64,7 @@ def over(case: Case, run: Run, reason: str, message: str, end: datetime | None =
     changes = {
         "run": run.model_copy(update={"end_time": end}),
         "history": runs.remembered(case.before.history, past),
-        "executors": executors.over(case.before.executors),
+        "workers": workers.over(case.before.workers),
     }
     return Verdict(Phase.FAILED, reason, message, changes, rest, requeue=case.now)
 

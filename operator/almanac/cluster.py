@@ -61,9 +61,15 @@ SERVICES = Resource("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+DASK_CLUSTERS = Resource("kubernetes.dask.org", "v1", "daskclusters", "DaskCluster")
 
 CREATED: dict[str, Resource] = {
-    one.kind: one for one in (SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES, CONFIG_MAPS, DRIVERS)
+    one.kind: one
+    for one in (
+        *(SERVICE_ACCOUNTS, ROLES, ROLE_BINDINGS, SERVICES, CONFIG_MAPS),
+        *(NETWORK_POLICIES, DASK_CLUSTERS, DRIVERS),
+    )
 }
 """What runs are made of, by kind."""
 

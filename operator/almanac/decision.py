@@ -36,7 +36,32 @@ class Suspend:
     suspend: bool
 
 
-Action = Create | Delete | Suspend
+@dataclass(frozen=True, slots=True)
+class Provide:
+    """Create what a run's driver computes with, once more: its manifests without the driver. Those there are fine."""
+
+    run: Run
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Delete the cluster that a driver computes with, which would otherwise outlast it. The driver is left alone."""
+
+    driver: str
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Have so many workers in the cluster that a driver computes with."""
+
+    driver: str
+    engine: Engine
+    workers: int
+
+
+Action = Create | Delete | Suspend | Provide | Release | Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +75,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """An object that does not come on, and does not say why: warning events about it would."""
+    """An object that does not come on, and does not say why: warning events about it would.
 
-    kind: Literal["Job", "Pod"]
+    Of a DaskCluster, which nobody watches, it is asked besides whether it is there (`Observed.dask`). The events are
+    those about its pods that nobody may create, under its own uid: empty, since nobody knows it.
+    """
+
+    kind: Literal["Job", "Pod", "DaskCluster"]
     name: str
-    uid: str
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,58 +1,113 @@
-"""A driver that runs: whether its executors do, where its engine has some, and why not if none does. Pure."""
+"""A driver that runs: whether those that compute for it do, where its engine has some, and why not if too few do. Pure.
+
+A driver waits for them without an end, and cannot say what keeps them: the operator does, and ends the run in time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from almanac import executors
+from almanac import workers
 from almanac.api import Engine, Phase, Run
 from almanac.case import Case, Verdict, over
-from almanac.decision import Ask
-from almanac.observed import Executor, Pod
+from almanac.decision import Action, Ask, Provide, Scale
+from almanac.observed import Pod, Worker
 from almanac.troubles import Trouble
 from almanac.waiting import ASK_EVERY, warned
+from almanac.workers import Crew
 
 PATIENCE = timedelta(seconds=30)
-"""How long executors may be absent, or silent about what they wait for."""
+"""How long workers may be absent, or silent about what they wait for."""
 
 
 def executing(case: Case, run: Run, pod: Pod, progressed: Mapping[str, Any]) -> Verdict:
-    """A run whose driver runs in this pod. While none of its executors does, it has as long as a driver to start."""
-    if case.engine is not Engine.SPARK:
-        return Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", progressed)
-    seen, counts = case.seen.executors_of(pod), case.seen.progress.executors if case.seen.progress else None
-    status = executors.status(case.before.executors, counts, seen, case.now)
-    seen = tuple(one for one in seen if one.waiting)
-    changes = {**progressed, "executors": status}
-    if status is None or status.none_since is None:
-        return Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", changes)
-    waits = case.now - status.none_since
-    deadline = status.none_since + timedelta(seconds=case.job.spec.start_deadline_seconds)
-    ask = Ask("Pod", seen[0].name, seen[0].uid) if seen and waits >= PATIENCE and not _told(seen) else None
-    trouble = _told(seen) or (warned(case, seen[0].uid) if seen else _refused(waits))
+    """A run whose driver runs in this pod. While too few compute for it, it has as long as a driver to start."""
+    goes_on = Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", progressed)
+    if case.engine is Engine.LOCAL:
+        return goes_on
+    crew = _crew(case, run, pod)
+    status = workers.status(case.before.workers, crew, case.now)
+    goes_on = replace(goes_on, changes={**progressed, "workers": status}, actions=_scaled(case, run, crew))
+    if crew is None or status is None or status.short_since is None:
+        return goes_on
+    waits = case.now - status.short_since
+    deadline = status.short_since + timedelta(seconds=case.job.spec.start_deadline_seconds)
+    ask, trouble, actions = _why(case, run, crew, silent=waits >= PATIENCE)
     if case.now >= deadline and (ask is None or case.seen.warnings is not None):
-        late = f"no executor is running after {case.job.spec.start_deadline_seconds} s (spec.startDeadlineSeconds)"
+        late = f"{crew.lack} after {case.job.spec.start_deadline_seconds} s (spec.startDeadlineSeconds)"
         return (
             over(case, run, trouble.reason, f"{late}: {trouble.message}") if trouble else over(case, run, _LATE, late)
         )
     again = min(deadline, case.now + (ASK_EVERY if waits >= PATIENCE else PATIENCE - waits))
+    goes_on = replace(goes_on, actions=(*goes_on.actions, *actions), requeue=again, ask=ask)
     if trouble is None:
-        return Verdict(Phase.RUNNING, "Running", f"run {run.id} is running", changes, requeue=again, ask=ask)
-    message = f"none of its executors is running: {trouble.message}"
-    return Verdict(Phase.RUNNING, trouble.reason, message, changes, requeue=again, ask=ask, warning=True)
+        return goes_on
+    return replace(goes_on, reason=trouble.reason, message=f"{crew.lack}: {trouble.message}", warning=True)
 
 
 _LATE = "StartDeadlineExceeded"
 
 
-def _told(seen: tuple[Executor, ...]) -> Trouble | None:
-    """What the executor says that has waited longest, of those that say something."""
-    return next((one.trouble for one in seen if one.trouble is not None), None)
+def _crew(case: Case, run: Run, pod: Pod) -> Crew | None:
+    counts = case.seen.progress.workers if case.seen.progress else None
+    if case.engine is Engine.SPARK:
+        return workers.on_spark(case.seen.workers_of(pod.uid), counts)
+    return workers.on_dask(case.seen.workers_of(run.id), counts, case.job.spec.dask, case.before.workers)
 
 
-def _refused(waits: timedelta) -> Trouble | None:
-    """A driver that has not a single executor, not even one that waits: nobody lets it create them."""
-    said = "their pods are not created: a quota may be against it, the driver's log says"
-    return Trouble("ExecutorsRefused", said) if waits >= PATIENCE else None
+def _scaled(case: Case, run: Run, crew: Crew | None) -> tuple[Action, ...]:
+    """As many workers as the driver wants now. It alone knows when their number must not change."""
+    said = case.seen.progress is not None and case.seen.progress.workers is not None
+    if case.engine is not Engine.DASK or crew is None or crew.wanted is None or not said:
+        return ()
+    same = case.before.workers is not None and case.before.workers.wanted == crew.wanted
+    return () if same or case.job.spec.dask.maximum is None else (Scale(run.driver, case.engine, crew.wanted),)
+
+
+def _why(case: Case, run: Run, crew: Crew, *, silent: bool) -> tuple[Ask | None, Trouble | None, tuple[Action, ...]]:
+    """Why too few run, what to ask about that, and what can be done about it."""
+    told = next((one.trouble for one in crew.waiting if one.trouble is not None), None)
+    if told is not None or not silent:
+        return None, told or _warned(case, crew.waiting), ()
+    if crew.waiting:
+        first = crew.waiting[0]
+        return Ask("Pod", first.name, first.uid), _warned(case, crew.waiting), ()
+    if case.engine is Engine.SPARK:
+        return None, _REFUSED, ()
+    return Ask("DaskCluster", run.driver), *_dask(case, run)
+
+
+def _warned(case: Case, waiting: tuple[Worker, ...]) -> Trouble | None:
+    return warned(case, waiting[0].uid) if waiting else None
+
+
+_REFUSED = Trouble("ExecutorsRefused", "their pods are not created: a quota may be against it, the driver's log says")
+"""A driver that has not a single executor, not even one that waits: nobody lets it create them."""
+
+
+def _dask(case: Case, run: Run) -> tuple[Trouble | None, tuple[Action, ...]]:
+    """Pods of a DaskCluster that are not there: who makes them is not, or may not, or somebody has deleted it."""
+    if case.seen.refusal is not None:
+        return Trouble(case.seen.refusal.reason, case.seen.refusal.message), ()
+    cluster, name = case.seen.dask, run.driver
+    if cluster is None:
+        return None, ()
+    if not cluster.there:
+        gone = Trouble("Recreated", f"DaskCluster {name} was deleted: it is created once more")
+        return gone, (Provide(run, case.engine),)
+    if cluster.leaving:
+        return Trouble("Stopping", f"DaskCluster {name} is being deleted: another one follows. {_OPERATOR}"), ()
+    if not cluster.phase:
+        return Trouble("DaskUnavailable", f"nobody has taken up DaskCluster {name}. {_OPERATOR}"), ()
+    if cluster.phase == "Error":
+        return Trouble("DaskUnavailable", f"the dask-kubernetes operator refuses DaskCluster {name}: {_LOG}"), ()
+    return warned(case, "") or Trouble(
+        "WorkersRefused", f"the dask-kubernetes operator creates no pods of DaskCluster {name}: {_LOG}"
+    ), ()
+
+
+_OPERATOR = "The dask-kubernetes operator has to run, and to watch this namespace (docs/dask.md)"
+_LOG = "its log may say why"

@@ -16,21 +16,24 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from almanac import executors, names, runs, troubles
-from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
+from almanac import names, runs, troubles, workers
+from almanac.api import Engine, ExtractRun, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Create, Decision, Delete, Event, Suspend
+from almanac.decision import Action, Create, Decision, Delete, Event, Provide, Release, Suspend
 from almanac.endings import Ending, ending
 from almanac.executing import executing
-from almanac.observed import Driver, Observed, Progress, Refusal
+from almanac.observed import Driver, Extract, Observed, Progress, Refusal
 from almanac.waiting import PATIENCE, waiting
 
-ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL, Engine.SPARK})
+ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL, Engine.SPARK, Engine.DASK})
 """The engines that this operator can start."""
 
-CLUSTERS = {"ForecastJob": Engine.SPARK}
+CLUSTERS = {"ForecastJob": Engine.SPARK, "AnomalyJob": Engine.DASK}
 """The engine that a run of each kind moves to where its data do not fit into one process."""
+
+STANDING = frozenset({Engine.DASK})
+"""Engines whose clusters do not go with the driver's pods."""
 
 RETRY = timedelta(seconds=20)
 """Time after which the API server is asked again for what it has refused."""
@@ -83,14 +86,15 @@ def _verdict(case: Case) -> Verdict:
     if driver is None:
         return _missing(case, run)
     if driver.held:
-        resumed = (Suspend(driver.name, False),)
+        cluster = (Provide(run, driver.engine),) if driver.engine in STANDING else ()
+        resumed = (Suspend(driver.name, False), *cluster)
         return Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed, requeue=case.now + PATIENCE)
     pods = case.seen.pods_of(driver)
     running = next((pod for pod in reversed(pods) if pod.running), None)
     if running is not None:
         return executing(case, run, running, _progressed(case.seen.progress))
     verdict = waiting(case, run, driver, pods)
-    return replace(verdict, changes={"executors": executors.over(case.before.executors), **verdict.changes})
+    return replace(verdict, changes={"workers": workers.between(case.before.workers, case.engine), **verdict.changes})
 
 
 def _start(case: Case, trigger: Trigger) -> Verdict:
@@ -103,9 +107,28 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         return _replaced(case, case.run, f"{_WHY[trigger]}: the run that is active is stopped")
     if any(one.active for one in case.seen.drivers):
         return Verdict(Phase.PENDING, "Replacing", f"{_WHY[trigger]}: the run that was active is being stopped")
-    run = runs.claimed(case.job, case.run, case.seen, trigger, case.now)
+    wanted = case.job.spec.extract
+    source = _source(wanted, case.seen.extract)
+    if wanted is not None and not source:
+        message = f"run starts once {_without_run(wanted.name, case.seen.extract)}"
+        return Verdict(Phase.PENDING, "WaitingForExtract", message)
+    run = runs.claimed(case.job, case.run, case.seen, trigger, case.now, source)
     changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **NO_PROGRESS}
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, requeue=case.now)
+    reads = f", reads {source}" if source else ""
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}{reads}", changes, requeue=case.now)
+
+
+def _source(wanted: ExtractRun | None, seen: Extract | None) -> str:
+    """The folder of the extract's run that is read: the one that the job names, or the newest complete one."""
+    if wanted is None:
+        return ""
+    return wanted.uri or (seen.uri if seen else "")
+
+
+def _without_run(name: str, seen: Extract | None) -> str:
+    if seen is None:
+        return f"there is an ExtractJob {name} in this namespace, and it has a complete run"
+    return f"ExtractJob {name} has a complete run: it is {seen.phase or 'not looked at yet'}"
 
 
 def _replaced(case: Case, run: Run, message: str) -> Verdict:
@@ -136,8 +159,10 @@ def _hold(case: Case) -> Verdict:
     if afresh and run is not None and run.end_time is None:
         return replace(_replaced(case, run, message), phase=Phase.SUSPENDED, reason="Suspended")
     driver = case.driver
-    hold = (Suspend(driver.name, True),) if driver and driver.active and not driver.held else ()
-    return Verdict(Phase.SUSPENDED, "Suspended", message, actions=hold)
+    held = driver is None or not driver.active or driver.held
+    hold = () if driver is None or held else (*_released(driver), Suspend(driver.name, True))
+    changes = {"workers": workers.over(case.before.workers)}
+    return Verdict(Phase.SUSPENDED, "Suspended", message, changes, hold)
 
 
 def _finished(case: Case) -> Verdict:
@@ -188,7 +213,13 @@ def _ended(case: Case, run: Run, driver: Driver) -> Verdict:
     What is due is left for the next decision: only then is this run known to be over.
     """
     verdict = _ending(case, run, driver)
-    return replace(verdict, changes={**verdict.changes, "next_schedule_time": case.before.next_schedule_time})
+    kept = {**verdict.changes, "next_schedule_time": case.before.next_schedule_time}
+    return replace(verdict, changes=kept, actions=(*_released(driver), *verdict.actions))
+
+
+def _released(driver: Driver) -> tuple[Action, ...]:
+    """The cluster of a driver that needs none any more goes, where it would not by itself."""
+    return (Release(driver.name, driver.engine),) if driver.engine in STANDING else ()
 
 
 def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
@@ -199,7 +230,7 @@ def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
     if how.succeeded:
         return _succeeded(case, run, how, end)
     if not (how.too_big and case.job.spec.engine is Engine.AUTO and driver.engine is Engine.LOCAL):
-        return over(case, run, how.reason, executors.told(how.message, case.before.executors), end)
+        return over(case, run, how.reason, workers.told(how.message, case.before.workers), end)
     cluster = CLUSTERS.get(case.job.kind)
     if cluster is None or cluster not in case.engines:
         message = f"{how.message}: {_SMALLER}: this operator has no engine {cluster or 'of a cluster'} to go on with"

@@ -28,12 +28,16 @@ RESTART_NONCE = "almanac.dev/restart-nonce"
 """Annotation: restartNonce of the job when the run began."""
 ATTEMPT = "almanac.dev/attempt"
 """Annotation: 1 on the first driver of a run, 2 on the one that replaced it."""
+SOURCE = "almanac.dev/source"
+"""Annotation: folder of the run of an ExtractJob that the run reads."""
 SUSPENDED = "almanac.dev/suspended"
 """Annotation: "true" on a driver that the operator suspended, and which nobody else should wake."""
 
 ALMANAC = "almanac"
 DRIVER = "driver"
 EXECUTOR = "executor"
+SCHEDULER = "scheduler"
+WORKER = "worker"
 
 CONTAINER = "almanac"
 """Name of the container that computes, in every pod of a run: what spec.podTemplate merges with."""
@@ -42,8 +46,8 @@ SELECTOR = f"{MANAGED_BY}={ALMANAC}"
 """Everything that the operator has created."""
 DRIVER_SELECTOR = f"{SELECTOR},{COMPONENT}={DRIVER}"
 """Drivers: what the operator watches besides jobs and pods."""
-POD_SELECTOR = f"{SELECTOR},{COMPONENT} in ({DRIVER},{EXECUTOR})"
-"""Pods of drivers, and the executors that these have asked for."""
+POD_SELECTOR = f"{SELECTOR},{COMPONENT} in ({DRIVER},{EXECUTOR},{SCHEDULER},{WORKER})"
+"""Pods of drivers, and those that compute for them: executors on Spark, scheduler and workers on Dask."""
 
 LABEL_LENGTH = 63
 CHILD_LENGTH = 52
@@ -57,7 +61,7 @@ def job_selector(uid: str) -> str:
 
 
 def job_pod_selector(uid: str) -> str:
-    """Pods of one job: its drivers' and their executors."""
+    """Pods of one job: its drivers', and those that compute for them."""
     return f"{POD_SELECTOR},{JOB_UID}={uid}"
 
 

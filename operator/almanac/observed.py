@@ -44,6 +44,8 @@ class Driver:
     spec_hash: str = ""
     restart_nonce: int | None = None
     attempt: int = 1
+    source: str = ""
+    """Folder of the run of an ExtractJob that it reads."""
     started: datetime | None = None
     """When Kubernetes took it up, or took it up again; None while it is suspended."""
     suspended: bool = False
@@ -87,29 +89,35 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
-class Executor:
-    """An executor's pod, which a driver on Spark has asked for."""
+class Worker:
+    """A pod that computes for a driver: an executor of Spark's, the scheduler or a worker of Dask's."""
 
     name: str
     uid: str
-    driver: str
-    """uid of the driver's pod: executors go with it."""
+    role: str
+    """`almanac.names.EXECUTOR`, `SCHEDULER` or `WORKER`."""
+    of: str
+    """Whose it is: uid of the driver's pod, with which executors go; on Dask, whose cluster stays, id of the run."""
     job_uid: str
     """uid of the custom resource that its labels name."""
     created: datetime
     running: bool = False
-    """Its container runs."""
+    """Its container runs; on Dask, it answers besides."""
     trouble: Trouble | None = None
     """What keeps it from running."""
     exit: Exit | None = None
-    """How it ended, unless it was asked to."""
+    """How its container ended last, unless that was asked to."""
+    restarts: int = 0
+    """How often its container was started again."""
+    over: bool = False
+    """It has ended for good."""
     leaving: bool = False
     """It was asked to end."""
 
     @property
     def waiting(self) -> bool:
         """It has yet to run."""
-        return not self.running and self.exit is None and not self.leaving
+        return not (self.running or self.over or self.leaving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +142,8 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecutorCounts:
-    """How many executors a driver on Spark says that it has."""
+class WorkerCounts:
+    """How many workers a driver on a cluster says that it has, and wants."""
 
     wanted: int
     running: int
@@ -149,7 +157,26 @@ class Progress:
     stage: str
     done: int
     total: int | None = None
-    executors: ExecutorCounts | None = None
+    workers: WorkerCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaskCluster:
+    """The DaskCluster of a run, as far as it says whether anybody cares for it."""
+
+    there: bool
+    leaving: bool = False
+    """It is being deleted."""
+    phase: str = ""
+    """What the dask-kubernetes operator says of it; empty: it has said nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """The ExtractJob that a job reads from; `uri` is the folder of its newest complete run, empty where it has none."""
+
+    phase: str = ""
+    uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +185,16 @@ class Observed:
 
     drivers: tuple[Driver, ...] = ()
     pods: tuple[Pod, ...] = ()
-    executors: tuple[Executor, ...] = ()
+    workers: tuple[Worker, ...] = ()
     warnings: tuple[Warned, ...] | None = None
     """Warning events about what a decision asked for; None: nobody has looked."""
+    dask: DaskCluster | None = None
+    """The DaskCluster that a decision asked for; None: nobody has looked."""
     refusal: Refusal | None = None
     """Why the last attempt to create the run's objects, a moment ago, came to nothing."""
     progress: Progress | None = None
+    extract: Extract | None = None
+    """The ExtractJob that the job reads from; None: there is none of that name, or it reads from none."""
     live: bool = False
     """The job, its drivers and pods were read from the API just now: what is not here does not exist."""
     fresh: bool = False
@@ -175,8 +206,10 @@ class Observed:
         ours = {one.uid for one in drivers}
         pods = tuple(one for one in self.pods if one.driver in ours)
         theirs = {one.uid for one in pods}
-        executors = tuple(one for one in self.executors if one.driver in theirs)
-        return replace(self, drivers=drivers, pods=pods, executors=executors)
+        workers = tuple(
+            one for one in self.workers if (one.of in theirs if one.role == names.EXECUTOR else one.job_uid == uid)
+        )
+        return replace(self, drivers=drivers, pods=pods, workers=workers)
 
     def named(self, name: str) -> Driver | None:
         """The driver of this name."""
@@ -186,16 +219,16 @@ class Observed:
         """The pods of a driver, oldest first."""
         return tuple(sorted((one for one in self.pods if one.driver == driver.uid), key=lambda one: one.created))
 
-    def executors_of(self, pod: Pod) -> tuple[Executor, ...]:
-        """The executors of a driver's pod, oldest first."""
-        return tuple(sorted((one for one in self.executors if one.driver == pod.uid), key=lambda one: one.created))
+    def workers_of(self, whose: str) -> tuple[Worker, ...]:
+        """The workers of a driver's pod (its uid) or of a run (its id), oldest first."""
+        return tuple(sorted((one for one in self.workers if one.of == whose), key=lambda one: one.created))
 
 
 def observe(objects: Iterable[Raw]) -> Observed:
     """The facts of Jobs, Pods and Events as the API lists them; what is not the operator's is left out."""
     drivers: list[Driver] = []
     pods: list[Pod] = []
-    executors: list[Executor] = []
+    workers: list[Worker] = []
     warnings: list[Warned] = []
     for one in objects:
         kind = one.get("kind")
@@ -205,10 +238,10 @@ def observe(objects: Iterable[Raw]) -> Observed:
             if isinstance(seen, Pod):
                 pods.append(seen)
             else:
-                executors.append(seen)
+                workers.append(seen)
         elif kind == "Event" and (warned := warning(one)):
             warnings.append(warned)
-    return Observed(tuple(drivers), tuple(pods), tuple(executors), tuple(warnings) or None)
+    return Observed(tuple(drivers), tuple(pods), tuple(workers), tuple(warnings) or None)
 
 
 def driver(raw: Raw) -> Driver | None:
@@ -234,6 +267,7 @@ def driver(raw: Raw) -> Driver | None:
         spec_hash=annotations.get(names.SPEC_HASH, ""),
         restart_nonce=_number(annotations.get(names.RESTART_NONCE)),
         attempt=_number(annotations.get(names.ATTEMPT)) or 1,
+        source=annotations.get(names.SOURCE, ""),
         started=None if suspended else _started(raw.get("status", {}), created),
         suspended=suspended,
         held=suspended and annotations.get(names.SUSPENDED) == "true",
@@ -264,16 +298,19 @@ def _outcome(status: Raw) -> Outcome | None:
     return None
 
 
-def pod(raw: Raw) -> Pod | Executor | None:
-    """The facts of a driver's pod, or of an executor's; None for one that no driver of ours has made."""
+def pod(raw: Raw) -> Pod | Worker | None:
+    """The facts of a driver's pod, or of one that computes for it; None for one that is of no run of ours."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     owner = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
     created = troubles.moment(metadata.get("creationTimestamp"))
     if owner is None or created is None or names.JOB_UID not in labels:
         return None
-    if labels.get(names.COMPONENT) == names.EXECUTOR and owner.get("kind") == "Pod":
+    role = labels.get(names.COMPONENT)
+    if role == names.EXECUTOR and owner.get("kind") == "Pod":
         return _executor(raw, owner, created)
+    if role in (names.SCHEDULER, names.WORKER) and owner.get("kind") == "ReplicaSet":
+        return _dask(raw, role, created)
     if owner.get("kind") != "Job":
         return None
     ended = troubles.exit_of(raw)
@@ -292,18 +329,43 @@ def pod(raw: Raw) -> Pod | Executor | None:
     )
 
 
-def _executor(raw: Raw, owner: Raw, created: datetime) -> Executor:
+def _executor(raw: Raw, owner: Raw, created: datetime) -> Worker:
     metadata, ended = raw["metadata"], troubles.exit_of(raw)
-    return Executor(
+    return Worker(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
-        driver=owner.get("uid", ""),
+        role=names.EXECUTOR,
+        of=owner.get("uid", ""),
         job_uid=metadata["labels"][names.JOB_UID],
         created=created,
         running=ended is None and troubles.running(raw),
         trouble=None if ended else troubles.of_pod(raw),
         exit=None if "deletionTimestamp" in metadata else ended,
+        over=ended is not None,
         leaving="deletionTimestamp" in metadata,
+    )
+
+
+def _dask(raw: Raw, role: str, created: datetime) -> Worker:
+    """The scheduler or a worker of Dask's, whose container is started again whenever it ends."""
+    metadata, last, trouble = raw["metadata"], troubles.last_exit(raw), troubles.of_pod(raw)
+    if trouble and trouble.reason == "CrashLoopBackOff" and last:
+        trouble = Trouble(last.reason, last.message)
+    over, leaving = raw.get("status", {}).get("phase") in ("Failed", "Succeeded"), "deletionTimestamp" in metadata
+    ended = troubles.exit_of(raw) if over else last
+    return Worker(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        role=role,
+        of=metadata["labels"].get(names.RUN, ""),
+        job_uid=metadata["labels"][names.JOB_UID],
+        created=created,
+        running=not over and troubles.running(raw) and troubles.ready(raw),
+        trouble=None if over else trouble,
+        exit=None if leaving else ended,
+        restarts=troubles.restarts(raw),
+        over=over,
+        leaving=leaving,
     )
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from almanac import engines, lifecycle, names, troubles
 from almanac.api import Job, JobError, JobStatus, Phase, Reason
-from almanac.cluster import CREATED, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
-from almanac.decision import Ask, Create, Decision, Delete, Event, Suspend
+from almanac.cluster import CREATED, DASK_CLUSTERS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
+from almanac.decision import Ask, Create, Decision, Delete, Event, Provide, Release, Scale, Suspend
 from almanac.metrics import Metrics
-from almanac.observed import ExecutorCounts, Observed, Progress, Refusal, driver, warning
+from almanac.observed import DaskCluster, Observed, Progress, Refusal, Warned, WorkerCounts, driver, warning
 from almanac.resource import read_job, read_status, status_patch
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
@@ -116,6 +116,7 @@ class Reconciler:
             decision = lifecycle.refuse(document, job, status, now)
         else:
             seen = replace(self._store.seen(job.metadata.uid or ""), progress=self._progress.get(key), fresh=fresh)
+            seen = replace(seen, extract=self._store.extract(key))
             made = await self._decide(key, document, job, seen)
             if made is None:
                 return 0.0, False
@@ -144,9 +145,9 @@ class Reconciler:
                 live = await self._look(key, document)
                 if live is None:
                     return None
-                seen = replace(seen, drivers=live.drivers, pods=live.pods, executors=live.executors, live=True)
+                seen = replace(seen, drivers=live.drivers, pods=live.pods, workers=live.workers, live=True)
             elif decision.ask and seen.warnings is None:
-                seen = replace(seen, warnings=await self._warnings(key, decision.ask))
+                seen = await self._asked(key, decision.ask, seen)
             else:
                 break
             decision = lifecycle.decide(job, status, seen, now)
@@ -171,27 +172,56 @@ class Reconciler:
             self._store.keep_only_of(uid, resource.kind, {one["metadata"]["uid"] for one in objects}, version)
         return self._store.seen(uid)
 
-    async def _warnings(self, key: Key, about: Ask) -> tuple[Any, ...]:
-        query = {"fieldSelector": f"involvedObject.uid={about.uid},type=Warning", "limit": "50"}
-        async for page in self._cluster.list(WARNINGS, key.namespace, **query):
-            return tuple(one for one in map(warning, page["items"]) if one is not None)
-        return ()
+    async def _asked(self, key: Key, about: Ask, seen: Observed) -> Observed:
+        """What is seen, with what was asked about an object that does not come on."""
+        if about.kind != "DaskCluster":
+            return replace(seen, warnings=await self._warnings(key, f"involvedObject.uid={about.uid}"))
+        there = await self._dask_cluster(key, about.name)
+        found = await self._warnings(key, "involvedObject.kind=ReplicaSet", f"{about.name}-")
+        return replace(seen, dask=there, warnings=tuple(replace(one, about=about.uid) for one in found))
+
+    async def _warnings(self, key: Key, selector: str, prefix: str = "") -> tuple[Warned, ...]:
+        """Warning events about the objects of a field selector whose names begin with a prefix."""
+        query = {"fieldSelector": f"{selector},type=Warning"}
+        found = [one async for page in self._cluster.list(WARNINGS, key.namespace, **query) for one in page["items"]]
+        named = [one for one in found if (one.get("involvedObject") or {}).get("name", "").startswith(prefix)]
+        return tuple(one for one in map(warning, named) if one is not None)
+
+    async def _dask_cluster(self, key: Key, name: str) -> DaskCluster:
+        try:
+            raw = await self._cluster.get(DASK_CLUSTERS, key.namespace, name)
+        except ApiError as error:
+            if not error.gone:
+                raise
+            return DaskCluster(there=False)
+        phase = (raw.get("status") or {}).get("phase")
+        leaving = "deletionTimestamp" in raw["metadata"]
+        return DaskCluster(there=True, leaving=leaving, phase=phase if isinstance(phase, str) else "")
 
     async def _act(self, key: Key, job: Job, decision: Decision, seen: Observed) -> Refusal | None:
         for action in decision.actions:
-            if isinstance(action, Create):
+            if isinstance(action, Create | Provide):
                 refusal = await self._create(key, job, action)
                 if refusal is not None:
                     return refusal
             elif isinstance(action, Delete):
                 await self._delete(key, action, seen)
+            elif isinstance(action, Release):
+                await self._discard(key, (engines.CLUSTERS[action.engine],), action.driver)
+            elif isinstance(action, Scale):
+                await self._scale(key, action)
             else:
                 await self._suspend(key, action)
         return None
 
-    async def _create(self, key: Key, job: Job, action: Create) -> Refusal | None:
+    async def _create(self, key: Key, job: Job, action: Create | Provide) -> Refusal | None:
+        manifests = engines.build(job, action.run, action.engine, self._settings)
+        if isinstance(action, Provide):
+            manifests = [one for one in manifests if one["kind"] != DRIVERS.kind]
+        resource = DRIVERS
         try:
-            for manifest in engines.build(job, action.run, action.engine, self._settings):
+            for manifest in manifests:
+                resource = CREATED[manifest["kind"]]
                 made = await self._cluster.create(manifest)
                 if made is not None:
                     self._store.put(made)
@@ -200,13 +230,14 @@ class Reconciler:
                 elif manifest["kind"] == DRIVERS.kind:
                     return await self._found(key, job, action)
         except ApiError as error:
-            if error.code not in _REFUSALS and not error.too_large:
+            absent = error.gone and resource is DASK_CLUSTERS
+            if not absent and error.code not in _REFUSALS and not error.too_large:
                 raise
             log.warning("%s: run %s: %s", key, action.run.id, error)
-            return _refusal(error)
+            return _NO_DASK if absent else _refusal(error)
         return None
 
-    async def _found(self, key: Key, job: Job, action: Create) -> Refusal | None:
+    async def _found(self, key: Key, job: Job, action: Create | Provide) -> Refusal | None:
         """Look at the driver that is there already: it is the run's own, or another object has its name."""
         name = action.run.driver
         async for page in self._cluster.list(DRIVERS, key.namespace, fieldSelector=f"metadata.name={name}"):
@@ -219,11 +250,27 @@ class Reconciler:
 
     async def _delete(self, key: Key, action: Delete, seen: Observed) -> None:
         """Delete a driver that was seen, and before it what else has its name, which nobody would look for after."""
-        for kind in engines.COMPANIONS[action.engine]:
-            await self._cluster.delete(CREATED[kind], key.namespace, action.driver)
+        await self._discard(key, engines.COMPANIONS[action.engine], action.driver)
         gone = seen.named(action.driver)
         if gone is not None:
             await self._cluster.delete(DRIVERS, key.namespace, action.driver, gone.uid)
+
+    async def _discard(self, key: Key, kinds: tuple[str, ...], name: str) -> None:
+        """Delete what has this name. Kinds that the operator has no right to delete, it could not create either."""
+        for kind in kinds:
+            try:
+                await self._cluster.delete(CREATED[kind], key.namespace, name)
+            except ApiError as error:
+                if error.code != 403:
+                    raise
+
+    async def _scale(self, key: Key, action: Scale) -> None:
+        patch = {"spec": {"worker": {"replicas": action.workers}}}
+        try:
+            await self._cluster.patch(CREATED[engines.CLUSTERS[action.engine]], key.namespace, action.driver, patch)
+        except ApiError as error:
+            if not error.gone:
+                raise
 
     async def _suspend(self, key: Key, action: Suspend) -> None:
         patch = {
@@ -302,15 +349,21 @@ def _progress(said: dict[str, Any] | None) -> Progress | None:
     done, total = said.get("done"), said.get("total")
     if type(done) is not int or done < 0:
         return None
-    executors = _executors(said.get("executors"))
-    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None, executors)
+    workers = _workers(said.get("workers"))
+    return Progress(said["stage"][:100], done, total if type(total) is int and total >= 0 else None, workers)
 
 
-def _executors(said: object) -> ExecutorCounts | None:
-    """The counts of executors as a driver says them; None for anything else."""
+def _workers(said: object) -> WorkerCounts | None:
+    """The counts of workers as a driver says them; None for anything else."""
     told = said if isinstance(said, dict) else {}
     counts = [one for name in ("wanted", "running", "failed") if type(one := told.get(name)) is int and one >= 0]
-    return ExecutorCounts(*counts) if len(counts) == 3 else None
+    return WorkerCounts(*counts) if len(counts) == 3 else None
+
+
+_NO_DASK = Refusal(
+    "DaskUnavailable",
+    "this cluster knows no DaskCluster: install the dask-kubernetes operator (docs/dask.md)",
+)
 
 
 def _refusal(error: ApiError) -> Refusal:

@@ -22,6 +22,8 @@ class Settings:
     """Container image of runs in one pod, where a job names none."""
     spark_image: str = "almanac-spark:latest"
     """Container image of runs on Spark, driver and executors, where a job names none."""
+    dask_image: str = "almanac-dask:latest"
+    """Container image of runs on Dask, driver, scheduler and workers, where a job names none."""
     service_account: str = ""
     """Service account of drivers, where a job names none. Empty: the namespace's default."""
     cpu: str = "1"

@@ -67,6 +67,16 @@ def running(pod: Raw) -> bool:
     return "running" in state and "deletionTimestamp" not in pod["metadata"]
 
 
+def ready(pod: Raw) -> bool:
+    """Whether the container that computes answers, as far as it is asked whether it does."""
+    return bool(_main(pod).get("ready"))
+
+
+def restarts(pod: Raw) -> int:
+    """How often the container that computes was started again."""
+    return int(_main(pod).get("restartCount") or 0)
+
+
 def initializing(pod: Raw) -> str:
     """Name of the init container that runs; empty where none does, or the pod computes already."""
     if "running" in _state(_main(pod)):
@@ -129,6 +139,15 @@ def exit_of(pod: Raw) -> Exit | None:
     return _bare_exit(pod, ended, code, time)
 
 
+def last_exit(pod: Raw) -> Exit | None:
+    """How the container that computes ended the last time that it failed, where it is started again."""
+    main = _main(pod)
+    ended = _state(main).get("terminated") or (main.get("lastState") or {}).get("terminated") or {}
+    code, lines = ended.get("exitCode"), str(ended.get("message") or "").strip().splitlines()
+    told = {**ended, "message": lines[-1]} if lines else ended  # of a log, the last line says why
+    return _bare_exit(pod, told, code, moment(ended.get("finishedAt"))) if code else None
+
+
 def _bare_exit(pod: Raw, ended: Raw, code: int | None, time: datetime | None) -> Exit:
     """An end that the driver could not tell of."""
     if code is None:
@@ -156,8 +175,11 @@ def _component(pod: Raw) -> str:
 
 def _raise(pod: Raw) -> str:
     """How a pod gets more memory."""
-    if _labels(pod).get(names.ENGINE) == "spark":
-        return f"raise spec.spark.{'executors' if _component(pod) == names.EXECUTOR else 'driver'}.memory"
+    engine, component = _labels(pod).get(names.ENGINE), _component(pod)
+    if engine == "spark":
+        return f"raise spec.spark.{'executors' if component == names.EXECUTOR else 'driver'}.memory"
+    if engine == "dask" and component != names.DRIVER:
+        return "raise spec.dask.memory"
     return (
         f"raise it with resources of the container {names.CONTAINER} in spec.podTemplate, "
         "or read less with spec.source.filter"

@@ -8,11 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from almanac import leader
 from almanac.api import Phase
@@ -21,9 +19,8 @@ from kube.cluster import Cluster
 from kube.real import free_port
 from matrix import Group, Moment, cell
 from operators import Ledger, Operator
+from tools import chart
 
-NAMESPACED = Path(__file__).parents[2] / "deploy" / "namespaced.yaml"
-CLUSTER = Path(__file__).parents[2] / "deploy" / "cluster.yaml"
 LEASE = "almanac-operator"
 ONE_ACTS = "Names follow from job and run, and a status is written over the version that was read: one driver, one end."
 NEXT = "The next one finds what is on record and what is there, and goes on from that: nothing is done twice."
@@ -153,21 +150,16 @@ class TestProgram:
 
 
 def test_roles_of_namespaces_alone(cluster: Cluster, hasty: None, ledger: Ledger) -> None:
-    """deploy/namespaced.yaml, and of deploy/cluster.yaml the Role for the Lease: a whole life, and nothing refused."""
+    """The rights that the Helm chart grants for some namespaces: a whole life, and nothing refused."""
     cluster.needs_controllers()
     if not cluster.real:
         pytest.skip("the embedded API knows of no rights")
     home = cluster.make_namespace()
     cluster.client.create("serviceaccounts", {"metadata": {"name": "almanac-operator"}}, namespace=home)
-    documents = [*yaml.safe_load_all(NAMESPACED.read_text()), *yaml.safe_load_all(CLUSTER.read_text())]
-    for one in documents:
-        if one["kind"] in ("Role", "RoleBinding"):
-            within = home if one["metadata"].get("namespace") else cluster.namespace
-            one["metadata"]["namespace"] = within
-            for subject in one.get("subjects", ()):
-                subject["namespace"] = home
-            path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{within}/{one['kind'].lower()}s"
-            cluster.client.request("POST", path, one).raise_for_status()
+    values = {"watch": {"namespaces": [cluster.namespace]}, "rbac": {"aggregate": False}}
+    for one in chart.render(values, namespace=home)["templates/rbac.yaml"]:
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{one['metadata']['namespace']}/{one['kind'].lower()}s"
+        cluster.client.request("POST", path, one).raise_for_status()
     path = f"/api/v1/namespaces/{home}/serviceaccounts/almanac-operator/token"
     reply = cluster.client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
     reply.raise_for_status()

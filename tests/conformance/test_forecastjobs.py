@@ -93,7 +93,7 @@ def test_a_status_is_kept_and_shown(cluster: Cluster) -> None:
         "phase": "Running",
         "engine": "local",
         "progress": "62%",
-        "executors": {"ready": "3/4", "wanted": 4, "running": 3, "failed": 1, "message": "OOMKilled"},
+        "workers": {"ready": "3/4", "wanted": 4, "running": 3, "failed": 1, "message": "OOMKilled"},
         "run": {"id": "20261121-021500-3f9a2c", "number": 1, "trigger": "Spec", "startTime": "2026-11-21T02:15:00Z"},
         "result": {"uri": "s3://b/r", "entities": 5000, "rows": 9, "scores": {"mase": 0.87}},
         "conditions": [
@@ -112,7 +112,7 @@ def test_a_status_is_kept_and_shown(cluster: Cluster) -> None:
     assert told["metadata"]["generation"] == 1
     table = cluster.client.request("GET", cluster.client.path("forecastjobs"), accept=TABLE).json()
     names = [one["name"] for one in table["columnDefinitions"]]
-    assert names == ["Name", "Phase", "Engine", "Progress", "Entities", "MASE", "Reason", "Executors", "Age"]
+    assert names == ["Name", "Phase", "Engine", "Progress", "Entities", "MASE", "Reason", "Workers", "Age"]
     assert table["rows"][0]["cells"][:-1] == ["ledger", "Running", "local", "62%", 5000, 0.87, "Running", "3/4"]
     for wrong in ({"phase": "Odd"}, {"conditions": status["conditions"] * 2}, {"run": {"id": None}}):
         with pytest.raises(Refusal) as refused:

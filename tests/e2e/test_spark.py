@@ -249,8 +249,8 @@ def test_a_lost_executor_costs_its_tasks_only(method: str, words: str, s3: S3Ser
     there, _ = carry_out(document, Engine.SPARK, progress)
     assert killed.is_set()
     assert record(s3, "killed", there) == record(s3, "killed", here)
-    assert progress.executors is not None
-    assert progress.executors.failed >= 1
+    assert progress.workers is not None
+    assert progress.workers.failed >= 1
     wait_for(lambda: len(executor_pids()) == 2)  # the next test wants its two
 
 

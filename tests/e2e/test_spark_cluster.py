@@ -208,7 +208,7 @@ def test_a_source_that_one_pod_cannot_hold(finance: Finance) -> None:
         podTemplate={"spec": {"containers": [{"name": "almanac", "resources": resources}]}},
     )
     first = finance.until(lambda: finance.status.get("run"), "a run in one pod")
-    finance.until(lambda: (finance.status.get("executors") or {}).get("running"), "executors to be told of")
+    finance.until(lambda: (finance.status.get("workers") or {}).get("running"), "executors to be told of")
     assert finance.status["engine"] == "spark"
     assert finance.succeeds()["run"] == first["id"]
     logs = [key for key in finance.s3.keys("lake") if key.startswith(f"{finance.client.namespace}/spark-events/")]

@@ -77,6 +77,7 @@ BUILT_IN = (
     Resource("batch", "v1", "jobs", "Job", categories=("all",), generations=True, **_STATUS),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
     Resource("apps", "v1", "deployments", "Deployment", True, ("deploy",), ("all",), generations=True, **_STATUS),
+    Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", short_names=("netpol",)),
     Resource("rbac.authorization.k8s.io", "v1", "roles", "Role"),
     Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
     Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", False),

@@ -82,11 +82,15 @@ def test_a_suspended_job_is_rendered_too() -> None:
     assert render(document(suspend=True)) == render(document())
 
 
+def test_a_run_on_dask_is_all_that_it_is_made_of() -> None:
+    kinds = [one["kind"] for one in render(document(engine="dask"))]
+    assert kinds == ["NetworkPolicy", "ConfigMap", "DaskCluster", "Job"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (("-f", "job.yaml", "--set", "spec.horizon=0"), 64, "spec.horizon: must be at least 1"),
-        (("-f", "job.yaml", "--set", "spec.engine=dask"), 64, "this operator has no engine dask"),
         (("-f", "nothing.yaml"), 66, "there is no such file"),
         (("-f", "other.yaml"), 66, "other.yaml: there is no job"),
     ],

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from almanac_jobs.endpoint import serve
-from almanac_jobs.progress import Executors, Progress
+from almanac_jobs.progress import Progress, Workers
 
 
 def get(port: int, path: str) -> str:
@@ -34,14 +34,14 @@ def test_progress_is_the_current_stage(ticks: Iterator[float]) -> None:
         said = json.loads(get(port, "/progress"))
     assert (said["stage"], said["done"], said["total"], said["unit"]) == ("fit", 50, 200, "series")
     assert said["secondsLeft"] > 0
-    assert "executors" not in said
+    assert "workers" not in said
 
 
-def test_progress_counts_executors_where_there_are_some() -> None:
+def test_progress_counts_workers_where_there_are_some() -> None:
     progress = Progress()
-    progress.executors = Executors(4, 3, 1)
+    progress.workers = Workers(4, 3, 1)
     with serve(progress, 0, "127.0.0.1") as port:
-        assert json.loads(get(port, "/progress"))["executors"] == {"wanted": 4, "running": 3, "failed": 1}
+        assert json.loads(get(port, "/progress"))["workers"] == {"wanted": 4, "running": 3, "failed": 1}
 
 
 def test_metrics_have_every_stage(ticks: Iterator[float]) -> None:

@@ -9,10 +9,10 @@ import pytest
 import goldens
 import raw
 from almanac import lifecycle, names
-from almanac.api import ConditionStatus, Engine, Executors, Phase, Reason, Trigger
+from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger, Workers
 from almanac.conditions import TYPES
 from almanac.engines import COMPANIONS
-from almanac.observed import ExecutorCounts, Observed, Progress, Refusal, observe
+from almanac.observed import Observed, Progress, Refusal, WorkerCounts, observe
 from almanac.resource import read_job, status_patch
 from almanac.waiting import ASK_EVERY, PATIENCE
 from world import Crash, World
@@ -308,7 +308,9 @@ class TestEdits:
         assert world.status.run.number == 2
 
     def test_an_engine_that_is_not_there(self) -> None:
-        world = submitted(engine="dask")
+        world = World(engine="dask")
+        world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
+        world.settle()
         assert world.told == (Phase.FAILED, "EngineUnavailable")
         assert "this operator has no engine dask: write auto or local or spark" in message(world)
         assert not world.created
@@ -877,9 +879,9 @@ def on_spark(**spec: Any) -> World:
     return world
 
 
-def executors(world: World) -> Executors:
-    assert world.status.executors is not None
-    return world.status.executors
+def executors(world: World) -> Workers:
+    assert world.status.workers is not None
+    return world.status.workers
 
 
 class TestExecutors:
@@ -888,11 +890,11 @@ class TestExecutors:
     def test_it_runs_while_nothing_is_known_of_them(self) -> None:
         world = on_spark()
         assert world.told == (Phase.RUNNING, "Running")
-        assert world.status.executors is None
+        assert world.status.workers is None
 
     def test_the_driver_says_how_many_there_are(self) -> None:
         world = on_spark()
-        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=3, failed=1))
+        world.progress = Progress("fit", 3, 10, WorkerCounts(wanted=4, running=3, failed=1))
         world.reconcile()
         said = executors(world)
         assert (said.wanted, said.running, said.failed, said.ready) == (4, 3, 1, "3/4")
@@ -920,7 +922,7 @@ class TestExecutors:
         world.wait(seconds=60)
         world.settle()
         assert world.told == (Phase.FAILED, "ImagePullBackOff")
-        assert "no executor is running after 120 s (spec.startDeadlineSeconds): " in message(world)
+        assert "none of its executors is running after 120 s (spec.startDeadlineSeconds): " in message(world)
         assert "no such image" in message(world)
         assert not world.drivers
         assert not world.companions
@@ -932,7 +934,7 @@ class TestExecutors:
         due = world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
         assert due == world.now + timedelta(seconds=30)
-        (executor,) = world.executors.values()
+        (executor,) = world.workers.values()
         world.warn(executor, "FailedMount", 'MountVolume.SetUp failed: secret "certificates" not found')
         world.now = due
         world.reconcile()
@@ -945,7 +947,7 @@ class TestExecutors:
     def test_none_that_may_be_created(self) -> None:
         """A quota is against them: no pod says so, and no event."""
         world = on_spark(startDeadlineSeconds=120)
-        world.progress = Progress("read", 0, 10, ExecutorCounts(wanted=4, running=0, failed=0))
+        world.progress = Progress("read", 0, 10, WorkerCounts(wanted=4, running=0, failed=0))
         due = world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
         assert due is not None
@@ -963,8 +965,8 @@ class TestExecutors:
         world.executor("exec-1", **raw.running())
         world.reconcile()
         world.wait(hours=1)
-        world.executors.clear()
-        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=1, running=0, failed=0))
+        world.workers.clear()
+        world.progress = Progress("fit", 3, 10, WorkerCounts(wanted=1, running=0, failed=0))
         world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
         world.wait(seconds=20)
@@ -972,17 +974,17 @@ class TestExecutors:
         world.reconcile()
         assert world.told == (Phase.RUNNING, "Unschedulable")
         world.wait(seconds=60)
-        world.executors.clear()  # Spark gives it up, and asks for another
+        world.workers.clear()  # Spark gives it up, and asks for another
         world.executor("exec-3", **raw.unschedulable("no node"))
         world.reconcile()
         world.executor("exec-3", **raw.running())
         world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
-        assert executors(world).none_since is None
+        assert executors(world).short_since is None
 
     def test_none_may_be_wanted(self) -> None:
         world = on_spark()
-        world.progress = Progress("publish", 3, 10, ExecutorCounts(wanted=0, running=0, failed=0))
+        world.progress = Progress("publish", 3, 10, WorkerCounts(wanted=0, running=0, failed=0))
         world.reconcile()
         world.wait(hours=1)
         world.reconcile()
@@ -1006,7 +1008,7 @@ class TestExecutors:
             f"{name}: OOMKilled: the executor needed more memory than its limit of 4096Mi: "
             "raise spec.spark.executors.memory"
         )
-        world.executors.clear()  # as Spark does
+        world.workers.clear()  # as Spark does
         world.reconcile()
         assert executors(world).message.startswith(name)
         world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
@@ -1014,16 +1016,16 @@ class TestExecutors:
         world.exit(75, raw.failure("x", Reason.CLUSTER_UNAVAILABLE, "executors were lost again and again"))
         world.reconcile()
         assert world.told == (Phase.FAILED, "ClusterUnavailable")
-        assert f"(executor {name}: OOMKilled: " in message(world)
+        assert f"(pod {name}: OOMKilled: " in message(world)
         assert executors(world).running is None
 
     def test_one_that_was_asked_to_go_has_not_failed(self) -> None:
         world = on_spark()
         world.executor("exec-1", **raw.terminated(143))
-        (gone,) = world.executors.values()
+        (gone,) = world.workers.values()
         gone["metadata"]["deletionTimestamp"] = raw.time(world.now)
         world.reconcile()
-        assert (executors(world).message, executors(world).none_since) == ("", None)
+        assert (executors(world).message, executors(world).short_since) == ("", None)
 
     def test_those_of_a_driver_that_is_gone_count_no_more(self) -> None:
         world = on_spark()
@@ -1036,12 +1038,12 @@ class TestExecutors:
 
     def test_a_run_that_is_over_has_none(self) -> None:
         world = on_spark()
-        world.progress = Progress("fit", 3, 10, ExecutorCounts(wanted=4, running=4, failed=0))
+        world.progress = Progress("fit", 3, 10, WorkerCounts(wanted=4, running=4, failed=0))
         world.reconcile()
         world.succeed()
         world.reconcile()
         assert world.told == (Phase.SUCCEEDED, "Completed")
-        assert world.status.executors is None
+        assert world.status.workers is None
         world.wait(hours=2)
         world.settle()
         assert not world.companions
@@ -1112,7 +1114,7 @@ class TestStatus:
             (running(), {"Reconciling"}),
             (submitted(suspend=True), {"Suspended"}),
             (succeeded(), {"Complete", "Ready"}),
-            (submitted(engine="dask"), {"Failed", "Stalled"}),
+            (submitted(engine="dask"), {"Reconciling"}),
             (submitted(horizon=0), {"Failed", "Stalled"}),
         ],
     )

@@ -50,12 +50,13 @@ class Life(RuleBasedStateMachine):
         self.deleted: list[str] = []
         """Names of drivers that somebody else has deleted."""
 
-    @initialize(suspend=st.booleans(), spark=st.booleans())
-    def begin(self, suspend: bool, spark: bool) -> None:
+    @initialize(suspend=st.booleans(), spark=st.booleans(), engine=st.sampled_from(["auto", "dask"]))
+    def begin(self, suspend: bool, spark: bool, engine: str) -> None:
+        self.world.edit(engine=engine)
         if suspend:
             self.world.edit(suspend=True)
         if spark:
-            self.world.engines = frozenset({Engine.LOCAL, Engine.SPARK})
+            self.world.engines = frozenset({Engine.LOCAL, Engine.SPARK, Engine.DASK})
 
     # The operator.
 

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +21,7 @@ from almanac.lifecycle import ENGINES as STARTABLE
 from almanac.resource import read_job
 from almanac.settings import Settings
 from manifests import document
+from restricted import is_restricted
 
 Manifest = dict[str, Any]
 
@@ -80,7 +84,13 @@ def pod_specs(all_of: list[Manifest]) -> Iterator[Manifest]:
     for one in all_of:
         if one["kind"] == "Job":
             yield one["spec"]["template"]["spec"]
-    yield from (one["spec"] for one in executors(all_of))
+    yield from (one["spec"] for one in (*executors(all_of), *parts(all_of).values()))
+
+
+def parts(all_of: list[Manifest]) -> dict[str, Manifest]:
+    """The templates that dask-kubernetes makes pods from, by component."""
+    clusters = [one["spec"] for one in all_of if one["kind"] == "DaskCluster"]
+    return {name: one[name] for one in clusters for name in (names.SCHEDULER, names.WORKER)}
 
 
 def executors(all_of: list[Manifest]) -> list[Manifest]:
@@ -95,30 +105,6 @@ def settings_of(all_of: list[Manifest]) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
-def is_restricted(spec: Manifest) -> bool:
-    """The restricted Pod Security Standard, as its page has it."""
-    context = spec["securityContext"]
-    shares = any(spec.get(field) for field in ("hostNetwork", "hostPID", "hostIPC"))
-    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"}
-    mounts = {kind for volume in spec["volumes"] for kind in volume} - {"name", "secret"} <= allowed
-    return not shares and mounts and all(is_restricted_container(one, context) for one in spec["containers"])
-
-
-def is_restricted_container(container: Manifest, pod: Manifest) -> bool:
-    own = container["securityContext"]
-    context = pod | own
-    return (
-        context["runAsNonRoot"] is True
-        and context.get("runAsUser") != 0
-        and context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost")
-        and own["allowPrivilegeEscalation"] is False
-        and not own.get("privileged")
-        and "ALL" in own["capabilities"]["drop"]
-        and set(own["capabilities"].get("add", [])) <= {"NET_BIND_SERVICE"}
-        and not any(port.get("hostPort") for port in container.get("ports", []))
-    )
-
-
 def obeys(made: list[Manifest], of: Manifest, versions: tuple[str, ...] = ("1.33",)) -> None:
     """The laws over all manifests of a job."""
     for one in made:
@@ -129,7 +115,7 @@ def obeys(made: list[Manifest], of: Manifest, versions: tuple[str, ...] = ("1.33
         assert labels[names.JOB_UID] == goldens.UID
         assert not set(labels) & set(of["metadata"].get("labels", {}))
         assert one["metadata"]["namespace"] == of["metadata"].get("namespace", "default")
-        for version in versions:
+        for version in versions if one["kind"] != "DaskCluster" else ():
             kubernetes_validate.validate(one, version, strict=True)
     assert made[-1]["kind"] == "Job"
     for template in executors(made):
@@ -139,6 +125,12 @@ def obeys(made: list[Manifest], of: Manifest, versions: tuple[str, ...] = ("1.33
         for version in versions:
             named = template | {"metadata": template["metadata"] | {"name": "x"}}
             kubernetes_validate.validate(named, version, strict=True)
+    for component, template in parts(made).items():
+        labels = template["metadata"]["labels"]
+        assert labels.items() >= {names.JOB_UID: goldens.UID, names.COMPONENT: component}.items()
+        for version in versions:
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"] | {"name": "x"}}
+            kubernetes_validate.validate(pod | {"spec": template["spec"]}, version, strict=True)
     driver = made[-1]["spec"]["template"]["spec"]
     on_spark = made[-1]["metadata"]["labels"][names.ENGINE] == "spark"
     assert bool(executors(made)) is on_spark
@@ -146,7 +138,8 @@ def obeys(made: list[Manifest], of: Manifest, versions: tuple[str, ...] = ("1.33
         assert is_restricted(spec)
         assert spec["enableServiceLinks"] is False
         assert spec["automountServiceAccountToken"] is (spec is driver and on_spark)
-        assert spec["restartPolicy"] == "Never"
+        of_dask = any(spec is one["spec"] for one in parts(made).values())
+        assert spec["restartPolicy"] == ("Always" if of_dask else "Never")
         (main,) = [one for one in spec["containers"] if one["name"] == names.CONTAINER]
         for kind in ("requests", "limits"):
             assert {"cpu", "memory"} <= set(main["resources"][kind])
@@ -161,7 +154,7 @@ def test_golden_files_obey_the_laws(name: str) -> None:
     assert of == before
 
 
-@given(specs, st.sampled_from(["local", "spark"]))
+@given(specs, st.sampled_from(["local", "spark", "dask"]))
 @settings(max_examples=150, deadline=None)
 def test_a_pod_template_obeys_the_laws_or_is_refused(spec: Manifest, engine: str) -> None:
     of = document(podTemplate={"spec": spec}, engine=engine)
@@ -250,7 +243,7 @@ def test_a_service_account_is_the_jobs_or_the_operators() -> None:
 
 
 def test_what_decides_and_what_builds_know_the_same_engines() -> None:
-    assert set(ENGINES) == set(COMPANIONS) == set(STARTABLE) == {Engine.LOCAL, Engine.SPARK}
+    assert set(ENGINES) == set(COMPANIONS) == set(STARTABLE) == {Engine.LOCAL, Engine.SPARK, Engine.DASK}
     for engine, kinds in COMPANIONS.items():
         job = goldens.job(document(engine=str(engine)) | {"metadata": {"name": "ledger", "uid": goldens.UID}})
         assert {*kinds, "Job"} == {one["kind"] for one in goldens.manifests(job)}
@@ -350,3 +343,105 @@ def test_the_service_finds_the_driver_and_no_other_pod(on_spark: list[Manifest])
     (driver,) = on_spark[-1]["spec"]["template"]["spec"]["containers"]
     assert ports == {one["name"] for one in driver["ports"]} == {"rpc", "blocks", "ui", "metrics"}
     assert service["metadata"]["name"][0].isalpha()
+
+
+@pytest.fixture
+def on_dask() -> list[Manifest]:
+    return goldens.manifests(goldens.job(goldens.document("dask")))
+
+
+def main_of(template: Manifest) -> Manifest:
+    """The container that computes."""
+    (only,) = [one for one in template["spec"]["containers"] if one["name"] == names.CONTAINER]
+    return dict(only)
+
+
+def test_a_dask_cluster_is_what_its_definition_takes(on_dask: list[Manifest]) -> None:
+    """Whoever writes more is refused: schemas of PodSpecs in it are those of Kubernetes 1.21."""
+    folder = Path(find_spec("dask_kubernetes").submodule_search_locations[0])  # type: ignore[union-attr,index]
+    (file,) = folder.rglob("crds/daskcluster.yaml")
+    (version,) = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]["versions"]
+    (cluster,) = [one for one in on_dask if one["kind"] == "DaskCluster"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert strangers(cluster["spec"], schema, "spec") == []
+    assert "strange" in strangers(cluster["spec"] | {"strange": 1}, schema, "")[0]
+
+
+def strangers(value: Any, schema: Manifest, path: str) -> list[str]:
+    """Paths of what a schema does not know, or lacks."""
+    if isinstance(value, list):
+        return [one for item in value for one in strangers(item, schema.get("items") or {}, path)]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return []
+    known = schema["properties"]
+    lacking = [f"{path}.{name} is absent" for name in schema.get("required", ()) if name not in value]
+    unknown = [f"{path}.{name}" for name in value if name not in known]
+    inside = [one for name in value if name in known for one in strangers(value[name], known[name], f"{path}.{name}")]
+    return [*lacking, *unknown, *inside]
+
+
+def test_the_size_of_a_dask_cluster_is_what_the_job_says_of_dask(on_dask: list[Manifest]) -> None:
+    """resources of spec.podTemplate are the driver's; less CPU than a pod may use is requested of all."""
+    (cluster,) = [one for one in on_dask if one["kind"] == "DaskCluster"]
+    assert cluster["spec"]["worker"]["replicas"] == 2
+    scheduler, worker = (main_of(one)["resources"] for one in parts(on_dask).values())
+    driver = main_of(on_dask[-1]["spec"]["template"])["resources"]
+    assert worker["limits"] == {"cpu": "4", "memory": "16Gi", "ephemeral-storage": "20Gi"}
+    assert worker["requests"] == {"cpu": "3500m", "memory": "16Gi"}
+    assert (scheduler["limits"]["memory"], scheduler["requests"]) == ("4Gi", {"cpu": "1", "memory": "4Gi"})
+    assert driver["requests"] == {"cpu": "3500m", "memory": "8Gi"}
+    args = main_of(parts(on_dask)["worker"])["args"]
+    assert args[args.index("--nthreads") + 1] == "4"
+    assert args[args.index("--memory-limit") + 1] == str(16 << 30)
+    assert "--no-nanny" in args
+
+
+@pytest.mark.parametrize(
+    ("dask", "replicas"),
+    [({}, 4), ({"workers": 7}, 7), ({"maximum": 3}, 1), ({"minimum": 2, "maximum": 3}, 2)],
+)
+def test_how_many_workers_there_are_to_begin_with(dask: Manifest, replicas: int) -> None:
+    made = goldens.manifests(goldens.job(document(engine="dask", dask=dask)))
+    (cluster,) = [one for one in made if one["kind"] == "DaskCluster"]
+    assert cluster["spec"]["worker"]["replicas"] == replicas
+
+
+def test_driver_and_workers_find_the_scheduler(on_dask: list[Manifest]) -> None:
+    """dask-kubernetes names its Service, and leaves an address that is there already."""
+    (cluster,) = [one for one in on_dask if one["kind"] == "DaskCluster"]
+    address = f"tcp://{cluster['metadata']['name']}-scheduler.finance.svc:8786"
+    for template in (on_dask[-1]["spec"]["template"], parts(on_dask)["worker"]):
+        assert {"name": "DASK_SCHEDULER_ADDRESS", "value": address} in main_of(template)["env"]
+    assert {"name": "ALMANAC_ENGINE", "value": "dask"} in main_of(on_dask[-1]["spec"]["template"])["env"]
+    service = cluster["spec"]["scheduler"]["service"]
+    ports = {one["name"]: one["containerPort"] for one in main_of(parts(on_dask)["scheduler"])["ports"]}
+    assert {one["targetPort"]: one["port"] for one in service["ports"]} == ports
+    assert len(f"{cluster['metadata']['name']}-scheduler") <= names.LABEL_LENGTH
+
+
+def test_only_who_reads_storage_has_its_secret(on_dask: list[Manifest]) -> None:
+    secret = {"secretRef": {"name": "ledger-s3"}}
+    templates = {"driver": on_dask[-1]["spec"]["template"], **parts(on_dask)}
+    assert {name for name, one in templates.items() if secret in main_of(one).get("envFrom", [])} == {
+        "driver",
+        "worker",
+    }
+
+
+def test_pods_of_a_run_on_dask_are_reached_by_each_other_alone(on_dask: list[Manifest]) -> None:
+    """Dask asks nobody who he is: its scheduler and workers run whatever they are sent."""
+    (policy,) = [one["spec"] for one in on_dask if one["kind"] == "NetworkPolicy"]
+    chosen = policy["podSelector"]["matchLabels"].items()
+    for template in (on_dask[-1]["spec"]["template"], *parts(on_dask).values()):
+        assert template["metadata"]["labels"].items() >= chosen
+    among, told = policy["ingress"]
+    assert among == {"from": [{"podSelector": policy["podSelector"]}]}
+    assert {one["port"] for one in told["ports"]} == {8787, 9400}
+    for template in parts(on_dask).values():
+        comm = {one["containerPort"] for one in main_of(template)["ports"] if one["name"].endswith("comm")}
+        assert not comm & {8787, 9400}
+
+
+def test_a_container_of_dask_that_ends_is_told_of_by_the_end_of_its_log(on_dask: list[Manifest]) -> None:
+    for template in parts(on_dask).values():
+        assert main_of(template)["terminationMessagePolicy"] == "FallbackToLogsOnError"

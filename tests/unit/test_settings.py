@@ -16,6 +16,7 @@ def test_every_setting_can_be_set() -> None:
     given = {
         "ALMANAC_IMAGE": "registry.example/almanac:1",
         "ALMANAC_SPARK_IMAGE": "registry.example/almanac-spark:1",
+        "ALMANAC_DASK_IMAGE": "registry.example/almanac-dask:1",
         "ALMANAC_SERVICE_ACCOUNT": "drivers",
         "ALMANAC_CPU": "500m",
         "ALMANAC_MEMORY": "2Gi",

@@ -6,7 +6,7 @@ It knows neither models nor results, and results do not depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -89,6 +89,22 @@ def chosen(asked: Name, environment: Mapping[str, str]) -> Name:
     return Name(named)
 
 
+@contextmanager
+def needs(name: Name) -> Iterator[None]:
+    """Say how to install what an engine's modules, which are imported in the block, import in their turn.
+
+    Raises:
+        JobError: NotInstalled.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("almanac"):
+            raise
+        missing = f"spec.engine: {name} needs {error.name}, which is not installed: pip install 'almanac[{name}]'"
+        raise JobError(Reason.NOT_INSTALLED, missing) from error
+
+
 def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextManager[Engine]:
     """The engine of that name, ready to work. What it has started ends with the block.
 
@@ -96,13 +112,8 @@ def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextM
         JobError: NotInstalled where a library is missing, and what keeps a cluster from being reached.
     """
     if name is Name.SPARK:
-        try:
+        with needs(name):
             from almanac_jobs.engines import spark  # only now: it takes a library that others do without
-        except ModuleNotFoundError as error:
-            if str(error.name).startswith("almanac"):
-                raise
-            missing = f"spec.engine: spark needs {error.name}, which is not installed: pip install 'almanac[spark]'"
-            raise JobError(Reason.NOT_INSTALLED, missing) from error
         return spark.session(job, progress)
     from almanac_jobs.engines import local
 

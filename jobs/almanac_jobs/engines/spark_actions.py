@@ -14,7 +14,7 @@ from pyspark import RDD, Accumulator, AccumulatorParam, SparkContext, TaskContex
 from almanac.api import JobError, Reason
 from almanac_jobs.engines import spark_tasks
 from almanac_jobs.engines.spark_tasks import Guarded
-from almanac_jobs.progress import Executors, Progress
+from almanac_jobs.progress import Progress, Workers
 
 POLL = 0.2
 """Seconds between two looks at a job."""
@@ -89,7 +89,7 @@ class Actions:
             while thread.is_alive():
                 thread.join(POLL)
                 self._raise_failures()
-                progress.executors = executors(self.context)
+                progress.workers = executors(self.context)
                 watch(self._share(group, stage))
                 progress.check()
         except BaseException:
@@ -127,7 +127,7 @@ class _Call:
         return self.task(context.partitionId(), items)
 
 
-def executors(context: SparkContext) -> Executors | None:
+def executors(context: SparkContext) -> Workers | None:
     """How many executors there are; None where the driver does all the work."""
     master = str(context.master)
     if re.fullmatch(r"local(\[[^\]]*\])?", master):
@@ -138,7 +138,7 @@ def executors(context: SparkContext) -> Executors | None:
             running += 1
         elif not re.search("decommission|idle|killed by driver", str(one.removeReason()), re.IGNORECASE):
             failed += 1
-    return Executors(_wanted(context, running), running, failed)
+    return Workers(_wanted(context, running), running, failed)
 
 
 def _wanted(context: SparkContext, running: int) -> int:

@@ -70,6 +70,8 @@ class Run(Model):
     """Hash of what it computes."""
     restart_nonce: Count | None = None
     """restartNonce of the job when it began."""
+    source: str = ""
+    """Folder of the run of its ExtractJob that it reads, where it reads one."""
     attempts: Count | None = None
     """How often its driver was started."""
     driver: str = ""
@@ -91,8 +93,8 @@ class PastRun(Run):
     """Folder of its results, if it has any."""
 
 
-class Executors(Model):
-    """The executors of a run on Spark."""
+class Workers(Model):
+    """The pods that compute for the driver of a run on a cluster: executors of Spark, workers of Dask."""
 
     ready: str = ""
     """How many run, of how many that there are to be: 3/4."""
@@ -101,9 +103,9 @@ class Executors(Model):
     running: Count | None = None
     """How many run."""
     failed: Count | None = None
-    """How many have failed so far, and were replaced."""
-    none_since: Time | None = None
-    """Since when none runs, although some are to."""
+    """How many have failed so far, and were replaced or started again."""
+    short_since: Time | None = None
+    """Since when too few run to go on with: none on Spark, fewer than the least number on Dask."""
     message: str = ""
     """How the last one ended that has failed."""
 
@@ -125,8 +127,8 @@ class JobStatus(Model):
     """Units of the stage that are done."""
     total: Count | None = None
     """Units of the stage."""
-    executors: Executors | None = None
-    """The executors of a run on Spark, while it lasts; of one that failed, how they were."""
+    workers: Workers | None = None
+    """Executors of a run on Spark, workers of one on Dask, while it lasts; of one that failed, how they were."""
     run: Run | None = None
     """The present run, or the last one."""
     result: Result | None = None

@@ -157,7 +157,8 @@ def _driver(job: Job, run: Run, settings: Settings, account: str) -> Manifest:
     spec["volumes"][0] = _files(run)
     labels = manifests.labels(job, run, Engine.SPARK)
     cluster = _cluster(job)
-    return _sized(manifests.template(job, labels, spec, "", ""), cluster.conf, names.DRIVER, cluster.driver)
+    made = manifests.template(job, labels, spec, "", "")
+    return manifests.sized(made, *_resources(cluster.conf, names.DRIVER, cluster.driver))
 
 
 PORTS = {"rpc": RPC_PORT, "blocks": BLOCK_PORT, "ui": UI_PORT, "metrics": manifests.PORT}
@@ -181,28 +182,19 @@ def _executor(job: Job, run: Run, settings: Settings) -> Manifest:
     labels = manifests.labels(job, run, Engine.SPARK, names.EXECUTOR)
     made = manifests.template(job, labels, spec, "", "")
     cluster = _cluster(job)
-    return {"apiVersion": "v1", "kind": "Pod"} | _sized(made, cluster.conf, names.EXECUTOR, cluster.executors)
+    sized = manifests.sized(made, *_resources(cluster.conf, names.EXECUTOR, cluster.executors))
+    return {"apiVersion": "v1", "kind": "Pod"} | sized
 
 
-def _sized(template: Manifest, conf: Mapping[str, str], role: str, size: SparkDriver | SparkExecutors) -> Manifest:
-    """A template whose container has the CPU and memory of its role; other resources are as they were."""
-    spec = template["spec"]
-    return {
-        **template,
-        "spec": {**spec, "containers": [_container(one, conf, role, size) for one in spec["containers"]]},
-    }
-
-
-def _container(container: Manifest, conf: Mapping[str, str], role: str, size: SparkDriver | SparkExecutors) -> Manifest:
-    if container["name"] != names.CONTAINER:
-        return container
-    given, resources = {"requests": "request", "limits": "limit"}, container["resources"]
-    sized = {
-        kind: resources[kind]
-        | {"cpu": conf.get(f"spark.kubernetes.{role}.{word}.cores", str(size.cores)), "memory": size.memory}
-        for kind, word in given.items()
-    }
-    return manifests.counted({**container, "resources": resources | sized})
+def _resources(
+    conf: Mapping[str, str], role: str, size: SparkDriver | SparkExecutors
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What a pod of a role requests, and what it may use."""
+    request, limit = (
+        {"cpu": conf.get(f"spark.kubernetes.{role}.{word}.cores", str(size.cores)), "memory": size.memory}
+        for word in ("request", "limit")
+    )
+    return request, limit
 
 
 def _image(job: Job, settings: Settings) -> str:

@@ -1,0 +1,109 @@
+"""What runs in Dask's workers: tasks that say how far they are, that can be told to stop, and whose errors travel.
+
+A task is a function and its arguments, all of which can be pickled. What it tells goes to the driver as events of the
+topic of its session; a session that is over makes its tasks stop at the next thing that they tell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import pyarrow as pa
+from distributed import Scheduler, Worker, get_worker
+
+from almanac.api import JobError, Reason
+from almanac_jobs.progress import Interrupted
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+LIBRARIES = ("almanac", "cloudpickle", "dask", "distributed", "numpy", "pyarrow", "scikit-learn", "xgboost-cpu")
+"""What driver and workers must have of the same version: results, or what they send each other, follow from it."""
+
+_over: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What a task calls to say how much it has done, in all; `place` tells the tasks of a step apart."""
+
+    topic: str
+    place: int
+
+    def __call__(self, done: int) -> None:
+        """Say so.
+
+        Raises:
+            Interrupted: the session is over.
+        """
+        self.send("done", done)
+
+    def send(self, what: str, value: Any) -> None:
+        """Tell the driver anything of Python's own plain types."""
+        if self.topic in _over:
+            raise Interrupted
+        get_worker().log_event(self.topic, [self.place, what, value])
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded(Generic[Parameters, Result]):
+    """A task that uses so many `threads`, and whose errors the driver understands."""
+
+    task: Callable[Parameters, Result]
+    threads: int
+    topic: str
+
+    def __call__(self, *arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        if self.topic in _over:
+            raise Interrupted
+        pa.set_cpu_count(self.threads)
+        try:
+            return self.task(*arguments, **named)
+        except (MemoryError, pa.ArrowMemoryError) as error:
+            raise JobError(
+                Reason.CLUSTER_UNAVAILABLE,
+                "spec.dask.memory: a task ran out of memory: give workers more, or set more workers",
+            ) from error
+
+
+def same(value: Result) -> Result:
+    """A value for other tasks."""
+    return value
+
+
+def end(topic: str) -> None:
+    """Stop the tasks of a session, on the worker that this runs on."""
+    _over.add(topic)
+
+
+def installed() -> dict[str, str]:
+    """Versions of Python and of `LIBRARIES`, as far as they are installed."""
+    found = {"python": ".".join(map(str, sys.version_info[:2]))}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+async def man(place: str, dask_worker: Worker) -> None:
+    """Let this worker do the tasks of a place."""
+    await dask_worker.set_resources(**{place: 1})
+
+
+def call(address: str, dask_scheduler: Scheduler) -> None:
+    """Send what has waited for it to a worker that mans a place now: the scheduler looks at new workers only."""
+    state = dask_scheduler.workers.get(address)
+    if state is not None:
+        waiting = dask_scheduler.bulk_schedule_unrunnable_after_adding_worker(state)
+        dask_scheduler.transitions(waiting, stimulus_id=f"almanac-{address}")
+
+
+def unpaused(dask_worker: Worker) -> None:
+    """Let this worker begin tasks however full its memory is: they are where its memory goes, and they free it."""
+    dask_worker.memory_manager.memory_pause_fraction = False

@@ -125,9 +125,11 @@ class RunWriter:
         with self._lock:
             self._files.update(files)
 
-    def write_file(self, path: str, data: bytes) -> None:
-        """Write a file that is no table: a model, a document."""
-        self.register({path: self._write(path, data)})
+    def write_file(self, path: str, data: bytes) -> Files:
+        """Write a file that is no table: a model, a document. Gives what was written."""
+        written = {path: self._write(path, data)}
+        self.register(written)
+        return written
 
     def write_page(self, html: str) -> None:
         """Write the page that people look at."""

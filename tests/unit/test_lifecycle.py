@@ -187,6 +187,7 @@ class TestTheTable:
         assert (result.entities, result.scores) == (5, {"mase": 0.87})
         assert message(world) == f"5 entities, written to {result.uri}; older runs could not be deleted"
         assert world.status.progress == "100%"
+        assert world.status.engine_reason == "60 rows of 3 columns"
         assert world.status.run is not None
         assert world.status.run.end_time == goldens.START + timedelta(minutes=5)
         (past,) = world.status.history
@@ -213,6 +214,10 @@ class TestTheTable:
         world.succeed()
         world.reconcile()
         assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert world.status.engine_reason == "needs 12 GiB of 4 GiB"  # the figures that have decided stay
+        world.edit(horizon=3)
+        world.reconcile()
+        assert world.status.engine_reason == ""
 
     def test_too_big_for_local_without_an_engine_that_could_do_better(self) -> None:
         world = running(engine="auto")

@@ -84,7 +84,7 @@ constraints: $(VENV)/local.stamp ## Resolve every dependency anew and pin it wit
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --all-extras --group dev --group docs --group peers -o constraints.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra local --group build --constraints constraints.txt -o constraints-local.txt
 	$(BIN)/uv pip compile $(COMPILE) --group compiler -o constraints-compiler.txt
-	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra operator --constraints constraints.txt -o constraints-operator.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra extract --extra operator --constraints constraints.txt -o constraints-operator.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra spark --constraints constraints.txt -o constraints-spark.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra dask --constraints constraints.txt -o constraints-dask.txt
 	$(BIN)/uv pip compile $(COMPILE) --group images --constraints constraints.txt --constraints constraints-compiler.txt -o constraints-images.txt

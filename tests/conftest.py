@@ -17,6 +17,7 @@ settings.load_profile("any machine")
 if TYPE_CHECKING:
     from almanac.kubeconfig import Access
     from kube.cluster import Cluster
+    from postgres import Server
 
 
 REAL = bool(os.environ.get("KUBECONFIG") or os.environ.get("KUBEBUILDER_ASSETS"))
@@ -26,7 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--any-cluster", action="store_true", help="use the cluster of KUBECONFIG although it is another machine's"
     )
+    parser.addoption("--matrix", type=Path, metavar="PAGE", help="write the fault matrix of what ran into this page")
     parser.addoption("--manifests", type=int, default=150, help="how many generated manifests the operator is tried on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    import matrix
+
+    config.addinivalue_line("markers", "cell(cell): a cell of the fault matrix that the test shows: see matrix.cell")
+    if page := config.getoption("--matrix"):
+        config.pluginmanager.register(matrix.Matrix(page))
 
 
 def pytest_report_header() -> str:
@@ -60,3 +70,33 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
         if request.param == "real":
             made = real(*request.getfixturevalue("real_api"), tmp_path)
         yield stack.enter_context(made)
+
+
+@pytest.fixture(autouse=True)
+def laws(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What must hold after every cell of the fault matrix."""
+    if not request.node.get_closest_marker("cell"):
+        yield
+        return
+    import laws
+
+    names = request.fixturenames
+    api = request.getfixturevalue("cluster") if "cluster" in names else None
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in names else None
+    yield
+    if api is not None:
+        laws.hold_in_cluster(api)
+    if folder is not None:
+        laws.hold_in(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL of the tests' own, which logs every statement: see `postgres`."""
+    from postgres import server
+
+    try:
+        with server("log_statement=all") as found:
+            yield found
+    except FileNotFoundError as error:
+        pytest.skip(str(error))

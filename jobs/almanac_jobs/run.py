@@ -1,4 +1,4 @@
-"""A run from beginning to end, for every kind of job; what a kind does in it is in `forecasting` and `detecting`.
+"""A run from beginning to end, for every kind of job; what a kind does is in `forecasting`, `detecting`, `extracting`.
 
 What a run writes is in a folder of its own, which counts once its report is there: a run that fails or is stopped
 changes nothing that was there before. The clock and ids are arguments; nothing is printed.
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from almanac.api import AnomalyJob, Engine, ForecastJob, Job, JobError, Layout, Output, Reason, Report
-from almanac_jobs import artefacts, forecasting, per_entity, reporting
+from almanac.api import AnomalyJob, Engine, ExtractJob, ForecastJob, Job, JobError, Layout, Output, Reason, Report
+from almanac_jobs import artefacts, choice, forecasting, per_entity, reporting
 from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.model import Model
 from almanac_jobs.progress import Progress
+from almanac_jobs.resources import memory_limit
 from almanac_jobs.storage import Location, open_location
 from almanac_jobs.task import Look, Made, Task
 
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
     from almanac_jobs.detecting import Trial
     from almanac_jobs.forecasting import Sample
     from almanac_jobs.report.anomalies import AnomalyData
+    from almanac_jobs.report.extract import ExtractData, Preview
     from almanac_jobs.report.page import ReportData
 
-    Page = ReportData | AnomalyData
+    Page = ReportData | AnomalyData | ExtractData
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,13 @@ def run(
     clock: Callable[[], datetime],
     progress: Progress,
     manifest: str,
-    escalate: bool = False,
+    environment: Mapping[str, str] | None = None,
+    hand_over: bool = False,
 ) -> Outcome:
-    """Carry out a job on an engine (`engines.chosen`).
+    """Carry out a job on an engine (`choice.named`); AUTO is settled once the source's footers are seen.
 
-    `manifest` is the job as a person wrote it, for the page. `escalate` refuses a source whose footers allow more rows
-    than memory holds, for a driver that a cluster can take over from.
+    `manifest` is the job as a person wrote it, for the page. `environment` may say how AUTO is settled (`choice`).
+    `hand_over` is for a driver that somebody else follows with a cluster, where one process does not do.
 
     Raises:
         JobError: whatever a person can mend. What this run has written is deleted then, and results of earlier runs
@@ -60,17 +64,20 @@ def run(
     started = clock()
     progress.start("read", unit="rows")
     writer = RunWriter(job.spec.output, job.spec.storage, run_id)
-    task = Task(job, manifest, run_id, engine, clock, started, progress, writer, escalate)
+    machine = choice.machine(memory_limit(), environment or {}, hand_over=hand_over)
+    task = Task(job, manifest, run_id, engine, clock, started, progress, writer, machine)
     try:
         made: Made[Page] = kind.carry_out(job, task)
         writer.write_page(made.html)
         progress.check()
         record = writer.publish(made.record)
-    except BaseException:
-        if task.begun:  # only now, when the engine is gone with all that may still have written
+    except BaseException as error:
+        again = task.resumable and not (isinstance(error, JobError) and error.exit_code.final)
+        if task.begun and not again:  # only now, when the engine is gone with all that may still have written
             writer.abandon()
         raise
-    message = _settle(job.spec.output, writer.output, record, clock(), progress)
+    settled = _settle(job.spec.output, writer.output, record, clock(), progress)
+    message = "; ".join(said for said in (task.choice.warning if task.choice else "", settled) if said)
     return Outcome(reporting.report(record, writer.folder.uri, message), made.page)
 
 
@@ -91,13 +98,13 @@ def resume(job: Job, *, run_id: str, now: datetime, progress: Progress) -> Repor
     return reporting.report(record, (output / artefacts.RUNS / run_id).uri, message)
 
 
-def sample(job: Job, progress: Progress) -> Sample | Trial:
+def sample(job: Job, progress: Progress) -> Sample | Trial | Preview:
     """Try a job on a little of its data, and write nothing.
 
     Raises:
         JobError: as `run` does.
     """
-    tried: Sample | Trial = _kind(job).sample(job, progress)
+    tried: Sample | Trial | Preview = _kind(job).sample(job, progress)
     return tried
 
 
@@ -120,15 +127,15 @@ def _kind(job: Job) -> ModuleType:
     """
     if isinstance(job, ForecastJob):
         return forecasting
-    assert isinstance(job, AnomalyJob)  # noqa: S101 - there is no other kind
+    module, extra = ("detecting", "anomaly") if isinstance(job, AnomalyJob) else ("extracting", "extract")
+    assert isinstance(job, AnomalyJob | ExtractJob)  # noqa: S101 - there is no other kind
     try:
-        from almanac_jobs import detecting  # only now: it takes libraries that others do without
+        return import_module(f"almanac_jobs.{module}")  # only now: it takes libraries that others do without
     except ModuleNotFoundError as error:
         if str(error.name).startswith("almanac"):
             raise
-        missing = f"kind: an AnomalyJob needs {error.name}, which is not installed: pip install 'almanac[anomaly]'"
+        missing = f"kind: an {job.kind} needs {error.name}, which is not installed: pip install 'almanac[{extra}]'"
         raise JobError(Reason.NOT_INSTALLED, missing) from error
-    return detecting
 
 
 def _settle(output: Output, place: Location, record: Mapping[str, Any], now: datetime, progress: Progress) -> str:

@@ -17,13 +17,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from almanac import names, runs, troubles, workers
-from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
+from almanac.api import Engine, ExtractRun, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Action, Create, Decision, Delete, Event, Provide, Release, Suspend
+from almanac.decision import SCHEDULE_SKIPPED, Action, Create, Decision, Delete, Event, Provide, Release, Suspend
 from almanac.endings import Ending, ending
 from almanac.executing import executing
-from almanac.observed import Driver, Observed, Progress, Refusal
+from almanac.observed import Driver, Extract, Observed, Progress, Refusal
 from almanac.waiting import PATIENCE, waiting
 
 ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL, Engine.SPARK, Engine.DASK})
@@ -107,9 +107,34 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         return _replaced(case, case.run, f"{_WHY[trigger]}: the run that is active is stopped")
     if any(one.active for one in case.seen.drivers):
         return Verdict(Phase.PENDING, "Replacing", f"{_WHY[trigger]}: the run that was active is being stopped")
-    run = runs.claimed(case.job, case.run, case.seen, trigger, case.now)
-    changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **NO_PROGRESS}
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, requeue=case.now)
+    wanted = case.job.spec.extract
+    source = _source(wanted, case.seen.extract)
+    if wanted is not None and not source:
+        message = f"run starts once {_without_run(wanted.name, case.seen.extract)}"
+        return Verdict(Phase.PENDING, "WaitingForExtract", message)
+    run = runs.claimed(case.job, case.run, case.seen, trigger, case.now, source)
+    changes = {
+        "run": run,
+        "engine": engine,
+        "engine_reason": "",
+        "next_schedule_time": case.due.tick.next,
+        **NO_PROGRESS,
+    }
+    reads = f", reads {source}" if source else ""
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}{reads}", changes, requeue=case.now)
+
+
+def _source(wanted: ExtractRun | None, seen: Extract | None) -> str:
+    """The folder of the extract's run that is read: the one that the job names, or the newest complete one."""
+    if wanted is None:
+        return ""
+    return wanted.uri or (seen.uri if seen else "")
+
+
+def _without_run(name: str, seen: Extract | None) -> str:
+    if seen is None:
+        return f"there is an ExtractJob {name} in this namespace, and it has a complete run"
+    return f"ExtractJob {name} has a complete run: it is {seen.phase or 'not looked at yet'}"
 
 
 def _replaced(case: Case, run: Run, message: str) -> Verdict:
@@ -216,7 +241,12 @@ def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
     if cluster is None or cluster not in case.engines:
         message = f"{how.message}: {_SMALLER}: this operator has no engine {cluster or 'of a cluster'} to go on with"
         return over(case, run, how.reason, message, end)
-    changes = {"run": runs.moved(case.job, run, cluster), "engine": cluster, **NO_PROGRESS}
+    changes = {
+        "run": runs.moved(case.job, run, cluster),
+        "engine": cluster,
+        "engine_reason": how.message,
+        **NO_PROGRESS,
+    }
     message = f"run {run.id} goes on with engine {cluster}: {how.message}"
     return Verdict(Phase.PENDING, "Escalated", message, changes, requeue=case.now)
 
@@ -233,11 +263,17 @@ def _succeeded(case: Case, run: Run, how: Ending, end: datetime) -> Verdict:
     changes = {
         "run": run.model_copy(update={"end_time": end}),
         "result": result,
+        "engine_reason": _engine_reason(case, how),
         "history": runs.remembered(case.before.history, past),
         **NO_PROGRESS,
         "progress": "100%",
     }
     return Verdict(Phase.SUCCEEDED, how.reason, how.message, changes, requeue=case.now)
+
+
+def _engine_reason(case: Case, how: Ending) -> str:
+    """Why the run was computed on its engine: why it was moved there, if it was, else what its driver says."""
+    return case.before.engine_reason or (how.report.engine_reason if how.report else "")
 
 
 def _progressed(progress: Progress | None) -> dict[str, Any]:
@@ -258,7 +294,7 @@ def _decision(case: Case, verdict: Verdict) -> Decision:
     swept, expiry = _swept(case)
     told = transition(before, made, warning=verdict.warning)
     if case.due.skipped and made.next_schedule_time != before.next_schedule_time:
-        told = (*told, Event("Warning", "ScheduleSkipped", case.due.skipped))
+        told = (*told, Event("Warning", SCHEDULE_SKIPPED, case.due.skipped))
     return Decision(
         status=made,
         actions=tuple(dict.fromkeys((*verdict.actions, *swept))),

@@ -12,11 +12,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from almanac import observed
-from almanac.api import KINDS, Phase
-from almanac.observed import Driver, Observed, Pod, Worker
+from almanac import observed, troubles
+from almanac.api import KINDS, JobStatus, Phase, Reason
+from almanac.observed import Driver, Extract, Observed, Pod, Worker
+from almanac.tolerant import tolerant
 
 Raw = Mapping[str, Any]
 
@@ -37,7 +39,12 @@ class _Kept:
     version: int
     uid: str
     phase: str
+    reason: str
+    next: datetime | None
+    """When its schedule is due, if it runs by one."""
     document: bytes
+    reads: str = ""
+    """Name of the ExtractJob that it reads from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Store:
             return None
         if kept is not None and kept.uid != uid:
             self._keys.pop(kept.uid, None)
-        self._jobs[key] = _Kept(version, uid, _phase(raw), _packed(raw))
+        self._jobs[key] = _Kept(version, uid, *_standing(raw), _packed(raw), _reads(raw))
         self._keys[uid] = key
         return key
 
@@ -98,6 +105,25 @@ class Store:
         """Whether an object is remembered, in whatever version."""
         uid = raw["metadata"].get("uid", "")
         return uid in self._keys or any(uid in facts for facts in self._facts.values())
+
+    def extract(self, key: Key) -> Extract | None:
+        """The ExtractJob that a job reads from; None if there is none of the name that it gives."""
+        kept = self._jobs.get(key)
+        document = self.job(Key("ExtractJob", key.namespace, kept.reads)) if kept and kept.reads else None
+        if document is None:
+            return None
+        status = tolerant(JobStatus, document.get("status")) or JobStatus()
+        return Extract(str(status.phase or ""), status.result.uri if status.result else "")
+
+    def waiting(self, key: Key) -> list[Key]:
+        """The jobs that read from an ExtractJob, and have yet to."""
+        if key.kind != "ExtractJob":
+            return []
+        return [
+            one
+            for one, kept in self._jobs.items()
+            if kept.reads == key.name and one.namespace == key.namespace and kept.phase in ("", Phase.PENDING)
+        ]
 
     def jobs(self) -> tuple[Key, ...]:
         """Every job."""
@@ -142,10 +168,18 @@ class Store:
         jobs = {kind: sum(key.kind == kind for key in self._jobs) for kind in KINDS}
         return jobs | {kind: len(facts) for kind, facts in self._facts.items()}
 
-    def phases(self) -> dict[tuple[str, ...], float]:
-        """How many jobs there are, by kind and phase."""
-        found = Counter((key.kind, kept.phase) for key, kept in self._jobs.items())
+    def standings(self) -> dict[tuple[str, ...], float]:
+        """How many jobs there are, by kind, phase and reason."""
+        found = Counter((key.kind, kept.phase, kept.reason) for key, kept in self._jobs.items())
         return {labels: float(count) for labels, count in found.items()}
+
+    def delays(self, now: datetime) -> dict[tuple[str, ...], float]:
+        """How many seconds the schedule is late that is furthest behind, by kind; 0 where all are in time."""
+        delays: dict[tuple[str, ...], float] = {(kind,): 0.0 for kind in KINDS}
+        for key, kept in self._jobs.items():
+            if kept.next is not None:
+                delays[key.kind,] = max(delays[key.kind,], (now - kept.next).total_seconds())
+        return delays
 
     def _put_fact(self, raw: Raw) -> Key | None:
         kind = raw.get("kind", "")
@@ -186,10 +220,25 @@ def _key(raw: Raw) -> Key:
     return Key(raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
 
 
-def _phase(raw: Raw) -> str:
+def _standing(raw: Raw) -> tuple[str, str, datetime | None]:
+    """Phase and reason of a job, and when its schedule is due: never for one that is suspended or not understood."""
     status = raw.get("status")
-    phase = status.get("phase") if isinstance(status, Mapping) else None
-    return sys.intern(phase) if phase in set(Phase) else ""
+    if not isinstance(status, Mapping):
+        return "", "", None
+    conditions = status.get("conditions")
+    told = [one for one in conditions if isinstance(one, Mapping)] if isinstance(conditions, list) else []
+    phase = status.get("phase")
+    phase = sys.intern(phase) if isinstance(phase, str) and phase in set(Phase) else ""
+    reason = sys.intern(troubles.word(next((one.get("reason") for one in told if one.get("type") == "Ready"), ""), ""))
+    waits = phase != Phase.SUSPENDED and reason != Reason.INVALID_SPEC
+    return phase, reason, troubles.moment(status.get("nextScheduleTime")) if waits else None
+
+
+def _reads(raw: Raw) -> str:
+    found: Any = raw
+    for step in ("spec", "source", "extract", "name"):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 _UNREAD = ("managedFields", "annotations", "labels", "selfLink", "ownerReferences", "finalizers")

@@ -177,7 +177,10 @@ def test_a_sample_takes_no_workers(source: Path, tmp_path: Path, monkeypatch: py
     ("fields", "words"),
     [
         ({"features": {"columns": ["day"]}}, "column `day` has the same value everywhere"),
-        ({"label": "lines", "features": {"columns": ["amount"]}}, "column `lines` holds 7 different values, 2 among them"),
+        (
+            {"label": "lines", "features": {"columns": ["amount"]}},
+            "column `lines` holds 7 different values, 2 among them",
+        ),
         ({"features": {"columns": ["amount", "infinite"]}}, "column `infinite` holds 1 infinite value"),
     ],
 )

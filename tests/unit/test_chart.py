@@ -227,6 +227,8 @@ class TestNetworkPolicies:
 
         assert chosen(driver) == ["almanac-drivers"]
         assert chosen(spark) == ["almanac-drivers", "almanac-spark-drivers"]
+        for pod in charts.pods(goldens.manifests(goldens.job(goldens.document("dask")))):
+            assert "almanac-dask" in chosen(pod)
         ports = {port["containerPort"] for port in spark["spec"]["containers"][0]["ports"]}
         opened = {
             port["port"]

@@ -25,7 +25,7 @@ def documents() -> Iterator[tuple[str, str]]:
         text = file.read_text(encoding="utf-8")
         blocks = FENCED.findall(text) if file.suffix == ".md" else [text]
         for number, block in enumerate(blocks, start=1):
-            if f"apiVersion: {API_VERSION}" in block:
+            if re.search(rf"^apiVersion: {API_VERSION}$", block, re.MULTILINE):
                 yield f"{file.relative_to(ROOT)}:{number}", block
 
 

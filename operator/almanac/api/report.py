@@ -15,12 +15,12 @@ class Result(Model):
 
     uri: str
     """Folder of the run."""
-    entities: Count
-    """Entities of the source."""
+    entities: Count | None = None
+    """Entities of the source. An ExtractJob does not count them."""
     failed_entities: Count = 0
     """Entities that have no forecast, with the reason in the parameters table."""
     rows: Count
-    """Rows read from the source."""
+    """Rows read from the source; of an extract, those of its data set."""
     scores: dict[str, float] = {}
     """Accuracy over all entities by name (mase ...), beside that of seasonal naive (seasonalnaive_mase ...)."""
     checksum: str = ""
@@ -40,6 +40,8 @@ class Report(Model):
     """One sentence for a person."""
     engine: Engine
     """The engine that computed it; never auto."""
+    engine_reason: str = ""
+    """Why on this engine: what the source's footers and the memory there say."""
     start_time: Time | None = None
     """When the run began."""
     end_time: Time | None = None

@@ -70,6 +70,8 @@ class Run(Model):
     """Hash of what it computes."""
     restart_nonce: Count | None = None
     """restartNonce of the job when it began."""
+    source: str = ""
+    """Folder of the run of its ExtractJob that it reads, where it reads one."""
     attempts: Count | None = None
     """How often its driver was started."""
     driver: str = ""
@@ -117,6 +119,8 @@ class JobStatus(Model):
     """Pending, Running, Suspended, Succeeded or Failed."""
     engine: Engine | None = None
     """What the run computes on: what auto became."""
+    engine_reason: str = ""
+    """Why on this engine: what footers and memory said, once the run has told."""
     progress: str = ""
     """How much of the present stage is done: 62%."""
     stage: str = ""

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +17,14 @@ import click
 import yaml
 from rich.console import Console
 
-from almanac.api import Engine, Job, JobError, Reason, Report
-from almanac.cli import summary
+from almanac.api import Engine, ExtractJob, Job, JobError, Reason, Report
+from almanac.cli import extracts, summary
 from almanac.documents import load_documents
 
 if TYPE_CHECKING:
+    from almanac_jobs.choice import Choice
     from almanac_jobs.progress import Progress
+    from almanac_jobs.task import Look
 
 EPILOG = """\b
 Examples:
@@ -30,6 +32,7 @@ Examples:
   almanac run -f job.yaml --sample                            train one entity, write nothing
   almanac run -f job.yaml --dry-run                           check the job, its source and memory only
   almanac run -f job.yaml --set spec.horizon=14               with another horizon
+  almanac run -f jobs.yaml --name journal-entries             one job of several in a file
   almanac run -f job.yaml --output json | jq .result.scores   for programs: the report on stdout
   kustomize build . | almanac run -f -                        a job from standard input
 """
@@ -40,9 +43,10 @@ Value = TypeVar("Value")
 
 @click.command(epilog=EPILOG)
 @click.option("-f", "--filename", "path", required=True, metavar="FILE", help="File with the job, or - for stdin.")
+@click.option("--name", metavar="NAME", help="The job to run, where the file holds several.")
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field first: spec.horizon=14.")
 @click.option(
-    "--sample", is_flag=True, help="Try one entity, or the first 10,000 rows of anomalies, and write nothing."
+    "--sample", is_flag=True, help="Try one entity, 10,000 rows of anomalies, 5 of an extract; write nothing."
 )
 @click.option("--dry-run", is_flag=True, help="Check the job, its source and memory only, and write nothing.")
 @click.option(
@@ -52,15 +56,23 @@ Value = TypeVar("Value")
     show_default=True,
     help="A summary, or the report of the run, on stdout.",
 )
+@click.option(
+    "--local-memory",
+    metavar="AMOUNT",
+    envvar="ALMANAC_LOCAL_MEMORY",
+    help="Memory up to which engine auto is this process: 8Gi, or a share of what there is.  [default: 80%]",
+)
 @click.option("--run-id", metavar="ID", help="Name of the run's folder.  [default: from time and chance]")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--debug", is_flag=True, envvar="ALMANAC_DEBUG", help="Show the traceback of a failure.")
 def run(
     path: str,
+    name: str | None,
     overrides: tuple[str, ...],
     sample: bool,
     dry_run: bool,
     output: str,
+    local_memory: str | None,
     run_id: str | None,
     quiet: bool,
     debug: bool,
@@ -77,10 +89,12 @@ def run(
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         raise click.BadParameter("lower-case letters, digits and - only, at most 63", param_hint="--run-id")
     now = datetime.now(UTC)
-    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug)
+    environment = os.environ | ({"ALMANAC_LOCAL_MEMORY": local_memory} if local_memory else {})
+    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug, environment)
     try:
-        job = load(path, overrides)
+        found = load(path, overrides, name)
         check_installed()
+        job = with_extract(found, path)
     except JobError as error:
         shell.fail(error)
         sys.exit(error.exit_code)
@@ -97,18 +111,35 @@ def new_run_id(now: datetime, token: str) -> str:
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{token}"
 
 
-def load(path: str, overrides: tuple[str, ...] = ()) -> Job:
-    """The one job of a file, with `overrides` applied.
+def load(path: str, overrides: tuple[str, ...] = (), name: str | None = None) -> Job:
+    """The one job of a file, with `overrides` applied: that of a name, or the one that reads what the others extract.
 
     Raises:
         JobError: with every problem of the job, or if there is none, or more than one.
     """
-    jobs = [document for document in load_documents([path]) if not document.foreign]
+    there = [document for document in load_documents([path]) if not document.foreign]
+    jobs = [document for document in there if document.name == name] if name else extracts.consumers(there)
     if len(jobs) != 1:
-        lines = ", ".join(f"{document.name or '?'} (line {document.line})" for document in jobs)
-        found = f"{len(jobs)} jobs, and a run is of one: {lines}" if jobs else "no job of Almanac's"
+        lines = ", ".join(f"{document.name or '?'} (line {document.line})" for document in there)
+        found = (
+            f"{len(there)} jobs, and a run is of one: {lines}: choose with --name" if there else "no job of Almanac's"
+        )
         raise JobError(Reason.INVALID_SPEC, f"{path}: holds {found}")
     return jobs[0].override(overrides).parse()
+
+
+def with_extract(job: Job, path: str) -> Job:
+    """A job that reads an ExtractJob's data set, with the newest complete run of it; any other job as it is.
+
+    Raises:
+        JobError: if there is no manifest of the ExtractJob beside that of the job, or no complete run.
+    """
+    extract = job.spec.extract
+    if extract is None or extract.uri is not None:
+        return job
+    from almanac_jobs.extracted import newest
+
+    return job.reading(newest(extracts.find(extract.name, job.metadata.namespace, path)))
 
 
 def check_installed() -> None:
@@ -136,24 +167,27 @@ class Shell:
     output: str
     quiet: bool
     debug: bool
+    environment: Mapping[str, str]
 
     def run(self, job: Job) -> None:
-        from almanac_jobs import engines, run
+        from almanac_jobs import choice, run
 
         manifest = yaml.safe_dump(job.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
         outcome = self._launch(
             lambda progress: run.run(
                 job,
-                engine=engines.chosen(job.spec.engine, os.environ),
+                engine=choice.named(job.spec.engine, self.environment),
                 run_id=self.run_id,
                 clock=lambda: datetime.now(UTC),
                 progress=progress,
                 manifest=manifest,
+                environment=self.environment,
             ),
-            Engine.LOCAL if job.spec.engine is Engine.AUTO else job.spec.engine,
+            job.spec.engine,
+            resumable=isinstance(job, ExtractJob),
         )
         if outcome.report.message:
-            click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {outcome.report.message}", err=True)
+            self._warn(outcome.report.message)
         if self.output == "text":
             summary.show_outcome(job, outcome, Console(highlight=False))
         else:
@@ -165,9 +199,19 @@ class Shell:
         summary.show_sample(self._launch(lambda progress: run.sample(job, progress)), Console(highlight=False))
 
     def look(self, job: Job) -> None:
-        from almanac_jobs import run
+        from almanac_jobs import choice, run
+        from almanac_jobs.resources import memory_limit
 
-        summary.show_look(job, self._launch(lambda progress: run.look(job)), Console(highlight=False))
+        def seen(progress: Progress) -> tuple[Look, Choice]:
+            asked = choice.named(job.spec.engine, self.environment)
+            here = choice.machine(memory_limit(), self.environment, hand_over=False)
+            found = run.look(job)
+            return found, choice.decide(asked, found.footprint, found.clusters, here)
+
+        found, chosen = self._launch(seen)
+        if chosen.warning:
+            self._warn(chosen.warning)
+        summary.show_look(job, found, chosen, Console(highlight=False))
 
     def fail(self, error: JobError, engine: Engine = Engine.LOCAL) -> None:
         """Say what is wrong."""
@@ -176,7 +220,9 @@ class Shell:
         report = Report.failure(self.run_id, engine, error)
         self._tell(report.model_copy(update={"start_time": self.started, "end_time": datetime.now(UTC)}))
 
-    def _launch(self, work: Callable[[Progress], Value], engine: Engine = Engine.LOCAL) -> Value:
+    def _launch(
+        self, work: Callable[[Progress], Value], asked: Engine = Engine.LOCAL, *, resumable: bool = False
+    ) -> Value:
         """The value of work that may fail or be stopped by a signal, which ends the process."""
         from almanac_jobs.launch import Done, launch
         from almanac_jobs.progress import Progress
@@ -187,11 +233,20 @@ class Shell:
             ended = launch(lambda: work(progress), progress, sys.stderr, debug=self.debug)
         if isinstance(ended, Done):
             return ended.value
-        self.fail(ended.error, engine)
+        if progress.choice and progress.choice.warning:
+            self._warn(progress.choice.warning)
+        self.fail(ended.error, progress.engine(asked))
+        if resumable and ended.error.exit_code.worth_a_retry:
+            click.echo(
+                f"What is read is kept: the same command with --run-id {self.run_id} goes on from there.", err=True
+            )
         if ended.stuck:
             sys.stdout.flush()
             os._exit(ended.exit_code)
         sys.exit(ended.exit_code)
+
+    def _warn(self, message: str) -> None:
+        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {message}", err=True)
 
     def _display(self, progress: Progress) -> AbstractContextManager[None]:
         from almanac_jobs.progress import bar, lines

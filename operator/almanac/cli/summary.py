@@ -13,12 +13,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import Job, Report
+from almanac.api import Engine, Job, Report
 
 if TYPE_CHECKING:
+    from almanac_jobs.choice import Choice
     from almanac_jobs.detecting import Trial
     from almanac_jobs.forecasting import Sample
     from almanac_jobs.report.anomalies import AnomalyData
+    from almanac_jobs.report.extract import ExtractData, Preview
     from almanac_jobs.report.page import Headline, ReportData
     from almanac_jobs.run import Outcome
     from almanac_jobs.task import Look
@@ -26,14 +28,19 @@ if TYPE_CHECKING:
 _TONES = {"good": "green", "mixed": "yellow", "bad": "red", "plain": "bold"}
 SHOWN = 5
 """Periods of a sample's forecast that are shown."""
+COLUMNS = 40
+"""Columns of an extract that are shown."""
 
 
 def show_outcome(job: Job, outcome: Outcome, console: Console) -> None:
     """A run in a screen: how good it was, what became of the data, where the results are, what to type next."""
+    from almanac_jobs.report.extract import ExtractData
     from almanac_jobs.report.page import ReportData
 
     if isinstance(outcome.page, ReportData):
         _show_forecasts(job, outcome.page, outcome.report, console)
+    elif isinstance(outcome.page, ExtractData):
+        _show_extract(outcome.page, outcome.report, console)
     else:
         _show_anomalies(job, outcome.page, outcome.report, console)
 
@@ -50,6 +57,7 @@ def _show_forecasts(job: Job, page: ReportData, report: Report, console: Console
     facts.add_row("read", f"{words.count(page.rows)} rows, {page.first} to {page.last}, frequency {page.frequency}")
     for note, number in page.notes.items():
         facts.add_row("", f"{words.count(number)} {note}")
+    _engine(facts, report)
     facts.add_row("fitted", f"{page.model}, {words.entities(page.entities)} in {words.duration(seconds)}{speed}")
     _written(facts, report, console)
     tables = Table.grid(padding=(0, 4))
@@ -71,6 +79,7 @@ def _show_anomalies(job: Job, page: AnomalyData, report: Report, console: Consol
         facts.add_row("", f"{words.count(number)} {note}")
     for name, why in page.left_out.items():
         facts.add_row("left out", f"column {name}: {why}")
+    _engine(facts, report)
     facts.add_row(
         "trained", f"{page.detector} on {words.count(len(page.features))} features in {words.duration(seconds)}"
     )
@@ -85,9 +94,37 @@ def _show_anomalies(job: Job, page: AnomalyData, report: Report, console: Consol
     _next(job, page.worst[0].keys["entity"] if page.worst else None, console)
 
 
+def _show_extract(page: ExtractData, report: Report, console: Console) -> None:
+    from almanac_jobs.report import words
+    from almanac_jobs.report.extract import headline
+
+    seconds = sum(page.durations.values())
+    speed = f", {words.count(round(page.read / seconds))} a second" if seconds > 0 else ""
+    _headline(headline(page), console)
+    facts = _grid()
+    facts.add_row("run", page.run)
+    facts.add_row("read", f"{words.count(page.read)} rows in {words.duration(seconds)}{speed}")
+    facts.add_row("key", ", ".join(page.key) or "none: one connection has read everything")
+    _written(facts, report, console)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("column", "in the database", "in Parquet"):
+        table.add_column(name, header_style="dim")
+    for column in page.columns[:COLUMNS]:
+        table.add_row(*column)
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
+    if len(page.columns) > COLUMNS:
+        console.print(f"  … {words.count(len(page.columns))} columns in all")
+
+
 def _headline(told: Headline, console: Console) -> None:
     console.print(Text.assemble(("✓ ", "green"), (told.title, _TONES[told.tone])))
     console.print(Padding(Text(told.detail), (0, 0, 1, 2), expand=False))
+
+
+def _engine(facts: Table, report: Report) -> None:
+    """What computed it, where that is not simply this process."""
+    if report.engine is not Engine.LOCAL:
+        facts.add_row("engine", f"{report.engine}: {report.engine_reason}")
 
 
 def _written(facts: Table, report: Report, console: Console) -> None:
@@ -110,15 +147,29 @@ def _program() -> str:
     return shlex.quote(str(called)) if called.name == "almanac" and shutil.which("almanac") is None else "almanac"
 
 
-def show_sample(sample: Sample | Trial, console: Console) -> None:
-    """A sample: what was trained on what, and what came of it."""
+def show_sample(sample: Sample | Trial | Preview, console: Console) -> None:
+    """A sample: what was trained on what, and what came of it; of an extract, its columns and first rows."""
     from almanac_jobs.forecasting import Sample
+    from almanac_jobs.report.extract import Preview
 
     if isinstance(sample, Sample):
         _show_sample(sample, console)
+    elif isinstance(sample, Preview):
+        _show_preview(sample, console)
     else:
         _show_trial(sample, console)
     console.print("  This was a sample: nothing was written. Leave out --sample to run the job.", soft_wrap=True)
+
+
+def _show_preview(preview: Preview, console: Console) -> None:
+    key = f"by {', '.join(preview.key)}" if preview.key else "which has no key"
+    console.print(Text.assemble(("✓", "green"), f" read the first rows of {preview.relation}, {key}"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("column", "in the database", "in Parquet", "first rows"):
+        table.add_column(name, header_style="dim")
+    for name, declared, kind in preview.columns:
+        table.add_row(name, declared, kind, ", ".join(str(row[name]) for row in preview.rows[:3]))
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
 
 
 def _show_trial(trial: Trial, console: Console) -> None:
@@ -158,18 +209,20 @@ def _show_sample(sample: Sample, console: Console) -> None:
         console.print()
 
 
-def show_look(job: Job, look: Look, console: Console) -> None:
-    """A dry run: what there is to read, and whether memory holds it."""
+def show_look(job: Job, look: Look, chosen: Choice, console: Console) -> None:
+    """A dry run: what there is to read, and which engine it would be read on."""
     from almanac_jobs.report import words
 
-    fits = look.memory <= look.limit
+    footprint = look.footprint
+    fits = footprint.memory <= look.limit or chosen.engine is not Engine.LOCAL
     console.print(Text.assemble(("✓ ", "green"), "the job is valid and its source can be read"))
     facts = _grid()
     size = f"{look.bytes / 2**20:,.1f} MiB" if look.bytes < 2**30 else f"{look.bytes / 2**30:,.1f} GiB"
-    facts.add_row("source", f"{words.count(look.rows)} rows, {words.count(look.files)} files, {size}")
-    facts.add_row("memory", f"at most {look.memory / 2**30:.1f} GiB for data, of {look.limit / 2**30:.1f} GiB")
+    facts.add_row("source", f"{words.count(footprint.rows)} rows, {words.count(look.files)} files, {size}")
+    facts.add_row("memory", f"at most {footprint.memory / 2**30:.1f} GiB for data, of {look.limit / 2**30:.1f} GiB")
     if not fits:
         facts.add_row("", "fits only if many rows share entity and period: otherwise the run stops before it is killed")
+    facts.add_row("engine", f"{chosen.engine}: {chosen.why}")
     facts.add_row("output", f"{job.spec.output.uri} (nothing was written)")
     console.print(Padding(facts, (0, 0, 0, 2), expand=False))
 

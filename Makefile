@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-operator bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -43,6 +43,9 @@ bench-forecast-end-to-end: setup data/cdnow/_SUCCESS ## Parquet in, run director
 
 bench-spark: setup java data/cdnow/_SUCCESS ## Spark by hand and one machine against Almanac on Spark (about fifteen minutes)
 	$(BIN)/python -m benchmarks.spark $(ARGS)
+
+bench-engines: setup java ## The same forecast on one process, Dask and Spark, at growing sizes (about ten minutes)
+	$(BIN)/python -m benchmarks.sizes $(ARGS)
 
 bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000 jobs at once (about six minutes)
 	$(BIN)/python -m benchmarks.operating $(ARGS)

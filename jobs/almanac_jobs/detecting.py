@@ -21,6 +21,7 @@ from almanac_jobs.anomaly.calibration import Meaning, Scale
 from almanac_jobs.anomaly.detectors import Trained, Training
 from almanac_jobs.anomaly.features import Floats32
 from almanac_jobs.anomaly.matrix import Flags, Floats, Ints, Matrix
+from almanac_jobs.choice import Footprint
 from almanac_jobs.crew import Alone, Crew, Held, Reach
 from almanac_jobs.judged import Rows, Share
 from almanac_jobs.progress import Progress
@@ -28,9 +29,12 @@ from almanac_jobs.report.anomalies import AnomalyData, render
 from almanac_jobs.report.anomalies import Worst as Shown
 from almanac_jobs.reporting import Circumstances
 from almanac_jobs.resources import memory_limit, usable_cores
+from almanac_jobs.source import Dataset
 from almanac_jobs.task import Look, Made, Task
 from almanac_jobs.verdicts import Layout, Sheet, Worst
 
+CLUSTERS = (Engine.DASK,)
+"""Engines besides this process."""
 CONTAMINATION = 0.01
 """Share of the rows that is flagged where the job says nothing."""
 SURVEY = 2_000
@@ -49,9 +53,9 @@ def carry_out(job: AnomalyJob, task: Task) -> Made[AnomalyData]:
     """
     spec, progress = job.spec, task.progress
     dataset = judged.open_source(spec)
-    task.check_memory(dataset.rows, judged.need(spec, dataset, external=True))
+    engine = task.choose(_footprint(spec, dataset, external=True), CLUSTERS)
     need = judged.need(spec, dataset, external=False)
-    with engines.crew(task.engine, job, dataset, need, progress) as (crew, parts):
+    with engines.crew(engine, job, dataset, need, progress) as (crew, parts):
         external = need / crew.size > judged.SHARE * crew.memory
         progress.expect(dataset.rows)
         rows = judged.read(spec, dataset.types, parts, crew, external=external)
@@ -101,11 +105,14 @@ def look(job: AnomalyJob) -> Look:
         JobError: as `carry_out` does.
     """
     dataset = judged.open_source(job.spec)
-    need = judged.need(job.spec, dataset, external=False)
     limit = memory_limit()
-    if need > judged.SHARE * limit:
-        need = judged.need(job.spec, dataset, external=True)
-    return Look(len(dataset.files), dataset.bytes, dataset.rows, need, limit)
+    external = judged.need(job.spec, dataset, external=False) > judged.SHARE * limit
+    return Look(len(dataset.files), dataset.bytes, _footprint(job.spec, dataset, external=external), limit, CLUSTERS)
+
+
+def _footprint(spec: AnomalySpec, dataset: Dataset, *, external: bool) -> Footprint:
+    need = judged.need(spec, dataset, external=external)
+    return Footprint(dataset.rows, len(dataset.types), dataset.uncompressed, need)
 
 
 @dataclass(frozen=True, slots=True)

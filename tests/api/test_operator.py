@@ -5,12 +5,14 @@ Row by row the table of what happens when; every reason why a job does not run; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import anomalies
+import extracts
 import raw
 from almanac import cluster as api
 from almanac import names, process
@@ -42,6 +44,27 @@ def test_from_submission_to_a_report(cluster: Cluster, operator: Operator, ledge
     assert [one["reason"] for one in status["history"]] == ["Completed"]
     assert [one["type"] for one in status["conditions"] if one["status"] == "True"] == ["Complete", "Ready"]
     ledger.until_events("Submitted", "Running", "Completed")
+
+
+def test_a_job_waits_for_the_extract_that_it_reads(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+    """It starts by itself once the extract has a complete run, and is told which one."""
+    columns = {"entity": "account", "time": "date", "value": "amount"}
+    ledger.submit(source={"extract": {"name": "entries"}, "columns": columns})
+    assert "there is an ExtractJob entries" in ledger.until(Phase.PENDING, "WaitingForExtract")
+    entries = Ledger(cluster, extracts.extract)
+    entries.submit(source__connection__secretName="ledger-db")
+    container = entries.driver["spec"]["template"]["spec"]["containers"][0]
+    assert container["envFrom"] == [{"secretRef": {"name": "ledger-db"}}]
+    entries.run()
+    assert ledger.told[:2] == (Phase.PENDING, "WaitingForExtract")
+    entries.succeed()
+    entries.until(Phase.SUCCEEDED, "Completed")
+    ledger.until(Phase.PENDING, "Submitted")
+    read = entries.status["result"]["uri"]
+    assert ledger.status["run"]["source"] == read
+    name = ledger.driver["metadata"]["name"]
+    (files,) = [one["data"] for one in ledger.config_maps if one["metadata"]["name"] == name]
+    assert json.loads(files["job.json"])["spec"]["source"]["extract"] == {"name": "entries", "uri": read}
 
 
 def test_anomalies_too(cluster: Cluster, operator: Operator) -> None:

@@ -375,11 +375,10 @@ def test_rows_without_a_key_are_left_out(tmp_path: Path) -> None:
 def test_too_big_for_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a cluster can take over, the driver says so instead of being killed."""
     from almanac_jobs import __main__ as driver
-    from almanac_jobs import task
 
     write_parquet(entries(), tmp_path / "in" / "a.parquet")
     (tmp_path / "job.json").write_text(json.dumps(job(tmp_path / "in", tmp_path / "out")))
-    monkeypatch.setattr(task, "memory_limit", lambda: 1000)
+    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 1000)
     log = tmp_path / "end"
     code = driver.main([str(tmp_path / "job.json"), "--run-id", "r1", "--termination-log", str(log), "--port", "0"])
     assert code == 79

@@ -5,7 +5,7 @@ It knows neither models nor results, and results do not depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
@@ -19,9 +19,6 @@ from almanac_jobs.progress import Progress
 from almanac_jobs.resources import usable_cores
 from almanac_jobs.source import Dataset, Portion
 from almanac_jobs.source.observations import Counts, Observations
-
-ENGINE = "ALMANAC_ENGINE"
-"""Environment variable: the engine of a job that leaves it open (`auto`), where it did not fit into one process."""
 
 Result = TypeVar("Result")
 Work = Callable[[Observations, int, Progress], Result]
@@ -74,18 +71,6 @@ class Engine(Protocol):
         """
 
 
-def chosen(asked: Name, environment: Mapping[str, str]) -> Name:
-    """The engine that a job runs on: the one it asks for, else the one that `environment` names, else this process.
-
-    Raises:
-        JobError: InvalidSpec if `environment` names none.
-    """
-    named = environment.get(ENGINE) or Name.LOCAL.value if asked is Name.AUTO else asked.value
-    if named not in (Name.LOCAL, Name.SPARK, Name.DASK):
-        raise JobError(Reason.INVALID_SPEC, f"{ENGINE}: `{named}` is no engine: write local, spark or dask")
-    return Name(named)
-
-
 @contextmanager
 def needs(name: Name) -> Iterator[None]:
     """Say how to install what an engine's modules, which are imported in the block, import in their turn.
@@ -102,8 +87,8 @@ def needs(name: Name) -> Iterator[None]:
         raise JobError(Reason.NOT_INSTALLED, missing) from error
 
 
-def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextManager[Engine]:
-    """The engine of that name, ready to work. What it has started ends with the block.
+def opened(name: Name, job: ForecastJob, rows: int, progress: Progress) -> AbstractContextManager[Engine]:
+    """The engine of that name, ready to work on a source of so many rows. What it has started ends with the block.
 
     Raises:
         JobError: NotInstalled where a library is missing, and what keeps a cluster from being reached.
@@ -113,11 +98,9 @@ def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextM
             from almanac_jobs.engines import spark  # only now: it takes a library that others do without
         return spark.session(job, progress)
     if name is Name.DASK:
-        raise JobError(
-            Reason.NOT_INSTALLED,
-            "spec.engine: a ForecastJob does not run on dask in this version: write auto, local or spark "
-            "(--set spec.engine=local)",
-        )
+        with needs(name):
+            from almanac_jobs.engines import dask
+        return dask.session(job, rows, progress)
     from almanac_jobs.engines import local
 
     return local.process()

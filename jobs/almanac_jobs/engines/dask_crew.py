@@ -48,7 +48,9 @@ def crew(
         JobError: as `dask_session.session` does.
     """
     useful = -(-need // int(HALF * checks.amount(spec.dask.memory)))
-    with dask_session.session(spec.dask, progress, useful) as session:
+    # The operator says better than a driver what keeps a cluster from starting: it is not to be outrun.
+    patience = spec.start_deadline_seconds + 60.0
+    with dask_session.session(spec.dask, progress, useful, patience) as session:
         parts = source.portions(dataset, spec.storage, -(-dataset.rows // session.count))
         session.take_places(len(parts), progress)
         made = DaskCrew(session, len(parts), checks.amount(spec.dask.memory), progress)

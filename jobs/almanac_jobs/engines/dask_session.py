@@ -37,7 +37,7 @@ ADDRESS = "DASK_SCHEDULER_ADDRESS"
 WORKERS = 4
 """Workers where a job says nothing."""
 PATIENCE = 300.0
-"""Seconds that a scheduler, or a worker, may take to come, or to come back."""
+"""Seconds that a scheduler, or a worker, may take to come, or to come back, where nobody says otherwise."""
 POLL = 0.2
 """Seconds between two looks at tasks."""
 ROLL_CALL = 1.0
@@ -65,10 +65,11 @@ def wanted(bounds: Dask, useful: int = 1000) -> int:
 
 
 @contextmanager
-def session(bounds: Dask, progress: Progress, useful: int = 1000) -> Iterator[Session]:
+def session(bounds: Dask, progress: Progress, useful: int = 1000, patience: float = PATIENCE) -> Iterator[Session]:
     """Workers, ready to work. Processes that were started end with the block; so do tasks that are under way.
 
-    `useful` is the number of workers that there is work for: between bounds, a cluster gets as many.
+    `useful` is the number of workers that there is work for: between bounds, a cluster gets as many. `patience` are the
+    seconds that a scheduler, or a worker, may take to come, or to come back.
 
     Raises:
         JobError: ClusterUnavailable where the scheduler does not answer, or fewer workers come than there must be;
@@ -79,12 +80,12 @@ def session(bounds: Dask, progress: Progress, useful: int = 1000) -> Iterator[Se
         stack.enter_context(_quiet())
         if address:
             count, threads = wanted(bounds, useful), bounds.threads
-            client = stack.enter_context(_connected(address, progress))
+            client = stack.enter_context(_connected(address, progress, patience))
             progress.workers = Workers(count, 0, 0)
         else:
             count, threads = fitting(bounds, useful, usable_cores(), memory_limit())
             client = stack.enter_context(_processes(bounds, count, threads))
-        made = Session(client, count, threads, remote=bool(address), memory=bounds.memory)
+        made = Session(client, count, threads, remote=bool(address), memory=bounds.memory, patience=patience)
         made.wait_for_workers(progress)
         stack.callback(made.end)
         yield made
@@ -107,6 +108,7 @@ class Session:
     remote: bool
     memory: str
     """What each worker has, as the job says it, for messages."""
+    patience: float = PATIENCE
     topic: str = field(default_factory=lambda: f"almanac-{secrets.token_hex(4)}")
     _places: list[str | None] = field(default_factory=list)
     """The address of the worker that mans each place; None: nobody, at the moment."""
@@ -213,7 +215,7 @@ class Session:
             self._tell(progress)
             if len(there) >= self.count and None not in self._places:
                 break
-            if time.monotonic() - began > PATIENCE:
+            if time.monotonic() - began > self.patience:
                 raise self._too_few(len(there))
             time.sleep(POLL)
         self._check_versions()
@@ -265,7 +267,7 @@ class Session:
             self._short_since = None
             return
         self._short_since = self._short_since or now
-        if now - self._short_since > PATIENCE:
+        if now - self._short_since > self.patience:
             raise self._too_few(len(there))
 
     def look(self) -> list[str]:
@@ -302,8 +304,8 @@ class Session:
     def _too_few(self, there: int) -> JobError:
         return JobError(
             Reason.CLUSTER_UNAVAILABLE,
-            f"spec.dask: {there} of {self.count} workers are there after {PATIENCE:.0f} s: see what keeps the others "
-            "from starting, or ask for fewer",
+            f"spec.dask: {there} of {self.count} workers are there after {self.patience:.0f} s: see what keeps the "
+            "others from starting, or ask for fewer",
         )
 
     def _check_versions(self) -> None:
@@ -340,7 +342,7 @@ def _none(value: Any) -> None:
 
 
 @contextmanager
-def _connected(address: str, progress: Progress) -> Iterator[Client]:
+def _connected(address: str, progress: Progress, patience: float) -> Iterator[Client]:
     began = time.monotonic()
     while True:
         progress.check()
@@ -348,7 +350,7 @@ def _connected(address: str, progress: Progress) -> Iterator[Client]:
             client = Client(address, timeout=5, set_as_default=False)
             break
         except (OSError, ValueError) as error:
-            if isinstance(error, ValueError) or time.monotonic() - began > PATIENCE:
+            if isinstance(error, ValueError) or time.monotonic() - began > patience:
                 raise JobError(
                     Reason.CLUSTER_UNAVAILABLE,
                     f"{ADDRESS}: the scheduler at `{address}` does not answer: {' '.join(str(error).split())}",

@@ -45,8 +45,7 @@ class Voice:
 
     def send(self, what: str, value: Any) -> None:
         """Tell the driver anything of Python's own plain types."""
-        if self.topic in _over:
-            raise Interrupted
+        check(self.topic)
         get_worker().log_event(self.topic, [self.place, what, value])
 
 
@@ -59,8 +58,7 @@ class Guarded(Generic[Parameters, Result]):
     topic: str
 
     def __call__(self, *arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        if self.topic in _over:
-            raise Interrupted
+        check(self.topic)
         pa.set_cpu_count(self.threads)
         try:
             return self.task(*arguments, **named)
@@ -79,6 +77,16 @@ def same(value: Result) -> Result:
 def end(topic: str) -> None:
     """Stop the tasks of a session, on the worker that this runs on."""
     _over.add(topic)
+
+
+def check(topic: str) -> None:
+    """Go on, unless a session has ended here.
+
+    Raises:
+        Interrupted: it has.
+    """
+    if topic in _over:
+        raise Interrupted
 
 
 def installed() -> dict[str, str]:

@@ -244,3 +244,30 @@ Reading._read = lambda self, part: (time.sleep(0.1), self.going.check(), read(se
 from almanac.cli import main
 main(sys.argv[1:])
 """
+
+
+def test_a_driver_that_is_killed_goes_on_under_the_same_id(postgres: Server, tmp_path: Path) -> None:
+    """As Kubernetes starts it again: what it tells in the end is one complete run."""
+    postgres.run("DROP TABLE IF EXISTS kept", "CREATE TABLE kept (id int PRIMARY KEY, text text)")
+    postgres.run("INSERT INTO kept SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 60000) i")
+    job, log = tmp_path / "job.json", tmp_path / "termination"
+    job.write_text(json.dumps(source_job(postgres, "kept", tmp_path / "out")))
+    arguments = [str(job), "--run-id", "r1", "--termination-log", str(log), "--port", "0"]
+    command = [sys.executable, "-c", SLOW.replace("almanac.cli import main", "almanac_jobs.__main__ import main")]
+    process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    state = tmp_path / "out" / "runs" / "r1" / ".state"
+    while len(list(state.glob("range-*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not log.exists()
+    ended = subprocess.run([sys.executable, "-m", "almanac_jobs", *arguments], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(log.read_text())
+    assert (report["reason"], report["result"]["rows"]) == ("Completed", 60000)
+    assert "entities" not in report["result"]
+    assert newest(str(tmp_path / "out")).report["source"]["resumedRanges"] >= 2
+    again = subprocess.run([sys.executable, "-m", "almanac_jobs", *arguments], capture_output=True, text=True)
+    assert again.returncode == 0
+    assert json.loads(log.read_text())["result"] == report["result"]

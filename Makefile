@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-anomaly docs crds chart kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -20,7 +20,7 @@ setup: $(VENV)/dev.stamp $(KERNEL) ## Install everything for development into .v
 demo: $(VENV)/local.stamp $(KERNEL) data/cdnow/_SUCCESS ## Forecast a real data set on this machine
 	$(BIN)/almanac run -f examples/cdnow.yaml
 
-test: setup java ## Run the tests (make test ARGS="-k calendar -x")
+test: setup java postgresql ## Run the tests (make test ARGS="-k calendar -x")
 	$(BIN)/pytest $(ARGS)
 
 lint: setup ## Check style, types and who may import whom
@@ -52,6 +52,9 @@ bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000
 
 bench-anomaly: setup data/shuttle/.fetched ## Detectors on published data, speed and memory beside XGBoost by hand (about ten minutes)
 	$(BIN)/python -m benchmarks.anomaly $(ARGS)
+
+bench-extract: setup postgresql ## A table of PostgreSQL to Parquet against adbc and connectorx by hand (about five minutes)
+	$(BIN)/python -m benchmarks.extract $(ARGS)
 
 docs: setup ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -86,6 +89,12 @@ java:
 	  apt-get update -qq && { DEBIAN_FRONTEND=noninteractive apt-get install -qq -y openjdk-21-jre-headless || \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y openjdk-17-jre-headless; } >/dev/null; } || \
 	  echo 'There is no Java, which Spark needs, and it cannot be installed here: install a JRE of version 17 or newer.' >&2
+
+# Extracts are tested with a PostgreSQL of the tests' own, in the same way.
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; } || \
+	  echo 'There is no PostgreSQL, which tests of extracts need, and it cannot be installed here: install a server.' >&2
 
 clean: ## Remove what was built, and caches (keeps .venv, data and out)
 	rm -rf build dist site $(KERNEL) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -17,6 +17,7 @@ settings.load_profile("any machine")
 if TYPE_CHECKING:
     from almanac.kubeconfig import Access
     from kube.cluster import Cluster
+    from postgres import Server
 
 
 REAL = bool(os.environ.get("KUBECONFIG") or os.environ.get("KUBEBUILDER_ASSETS"))
@@ -60,3 +61,15 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
         if request.param == "real":
             made = real(*request.getfixturevalue("real_api"), tmp_path)
         yield stack.enter_context(made)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL of the tests' own, which logs every statement: see `postgres`."""
+    from postgres import server
+
+    try:
+        with server("log_statement=all") as found:
+            yield found
+    except FileNotFoundError as error:
+        pytest.skip(str(error))

@@ -96,6 +96,9 @@ REFUSED: list[dict[str, Any]] = [
     {"spark__conf": {"spark.x": "x" * 4097}},
     {"restartNonce": 10**15},
     {"minObservations": 10**15},
+    {"source__extract": {"name": "entries"}},
+    {"source": {"columns": SMALLEST["spec"]["source"]["columns"]}},
+    {"source": {"extract": {"name": "Entries"}, "columns": SMALLEST["spec"]["source"]["columns"]}},
 ]
 """Fields for `document` with which both the models and Kubernetes refuse a job."""
 
@@ -125,5 +128,7 @@ TAKEN: list[dict[str, Any]] = [
     {"podTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "x", "env": []}]}}},
     {"image": "", "serviceAccountName": "", "schedule": "", "timeZone": ""},
     {"storage": {"endpoint": "", "region": "", "secretName": ""}},
+    {"source": {"extract": {"name": "entries"}, "columns": SMALLEST["spec"]["source"]["columns"]}},
+    {"source": {"extract": {"name": "e", "uri": "s3://x/runs/r"}, "columns": SMALLEST["spec"]["source"]["columns"]}},
 ]
 """Fields for `document` with which both take it."""

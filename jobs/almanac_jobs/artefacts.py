@@ -3,6 +3,8 @@
     {output}/runs/{run}/{table}/bucket=0000/part-0.parquet    forecasts, parameters, history, scores
                                                               or scores, contributions, entities, ledger
     {output}/runs/{run}/model.json, *.ubj, explanations/      of an AnomalyJob
+    {output}/runs/{run}/data/           of an ExtractJob; report.json may name files of earlier runs besides
+    {output}/runs/{run}/.state/         of an ExtractJob that is not complete: what another attempt goes on from
     {output}/runs/{run}/report.html
     {output}/runs/{run}/report.json     last: its presence says that the run is complete; names every file
     {output}/runs/{run}/.open           while processes of several machines write; gone once the run is over
@@ -16,9 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,8 +41,9 @@ EVENTS = "spark-events"
 OPEN = ".open"
 LATE = 3.0
 """Seconds after which no copy of a writer writes any more: one that was killed could not delete what it had written."""
-TABLES = ("forecasts", "parameters", "history", "scores", "contributions", "entities", "ledger")
+TABLES = ("forecasts", "parameters", "history", "scores", "contributions", "entities", "ledger", "data")
 _DOCUMENTS = (PAGE, "model.json", "model.ubj", "student.ubj", "columns", "explanations")
+_MARK = re.compile(r"^\.\./[^/]+/|\.[0-9a-f]{8}(?=\.parquet$)")
 STALE = timedelta(days=7)
 """A run that is not complete and has written nothing for so long is not going to be."""
 
@@ -134,7 +138,8 @@ class RunWriter:
     @property
     def checksum(self) -> str:
         """sha256 over the sums of the tables written so far, in the form of sha256sum: equal tables, equal checksum."""
-        lines = (f"{file['sha256']}  {path}\n" for path, file in sorted(self._files.items()) if path != PAGE)
+        named = sorted((_lasting(path), file["sha256"]) for path, file in self._files.items() if path != PAGE)
+        lines = (f"{digest}  {path}\n" for path, digest in named)
         return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
     def publish(self, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +148,8 @@ class RunWriter:
         `report` has `job` and, as ISO 8601, `startTime` and `endTime`. Gives report.json as it was written.
         """
         files = [{"path": path, **file} for path, file in sorted(self._files.items())]
+        if not self._complete and objects.read(self.folder / REPORT) is not None:
+            raise JobError(Reason.INTERRUPTED, f"{FIELD}: another attempt at run `{self.run}` has completed it")
         whole = {"formatVersion": FORMAT, "run": self.run, **report, "checksum": self.checksum, "files": files}
         self._tidy()
         objects.write(self.folder / REPORT, _json(whole))
@@ -155,6 +162,8 @@ class RunWriter:
         self._abandoned = True
         if not self._complete:
             with suppress(JobError):
+                if objects.read(self.folder / REPORT) is not None:  # another attempt was quicker
+                    return
                 objects.remove(self.folder / OPEN)
                 _remove_run(self.folder)
                 if self._shared:
@@ -202,18 +211,16 @@ def prune(output: Location, report: Mapping[str, Any], keep: int, now: datetime)
     """
     current = _parsed(objects.read(output / LATEST))
     named = {report["run"], current and current.get("run")}
-    ours: list[tuple[tuple[str, str], str]] = []
-    for run in objects.folders(output / RUNS):
-        folder = output / RUNS / run
-        data = objects.read(folder / REPORT)
-        found = _parsed(data)
-        if found is not None and found.get("job") == report["job"]:
-            ours.append((_order(found), run))
-        elif data is None and _left_behind(folder, now):
-            _remove_run(folder)
-    for _, run in sorted(ours, reverse=True)[keep:]:
-        if run not in named:
-            _remove_run(output / RUNS / run)
+    runs = {run: objects.read(output / RUNS / run / REPORT) for run in objects.folders(output / RUNS)}
+    reports = {run: found for run, data in runs.items() if (found := _parsed(data)) is not None}
+    ours = sorted((run for run, found in reports.items() if found.get("job") == report["job"]), key=_newest(reports))
+    gone = {run for run in ours[keep:] if run not in named}
+    needed = {path for run, found in reports.items() if run not in gone for path in _borrowed(found)}
+    for run in gone:
+        _remove_run(output / RUNS / run, needed)
+    for run, data in runs.items():
+        if data is None and _left_behind(output / RUNS / run, now):
+            _remove_run(output / RUNS / run, needed)
 
 
 def complete(output: Location, run: str) -> dict[str, Any] | None:
@@ -245,6 +252,11 @@ def document(location: Location) -> dict[str, Any] | None:
     return found
 
 
+def _lasting(path: str) -> str:
+    """What stays the same of a file's path from run to run: not where the run is, nor the mark of an attempt at it."""
+    return _MARK.sub("", path)
+
+
 def _parsed(data: bytes | None) -> dict[str, Any] | None:
     """A document, of whatever format; None if it is none of Almanac's."""
     try:
@@ -260,6 +272,18 @@ def _order(report: Mapping[str, Any] | None) -> tuple[str, str]:
     return (str(report.get("startTime", "")), str(report.get("run", ""))) if report else ("", "")
 
 
+def _newest(reports: Mapping[str, Mapping[str, Any]]) -> Callable[[str], Any]:
+    """What sorts runs from the newest to the oldest."""
+    ranks = {run: rank for rank, run in enumerate(sorted(reports, key=lambda run: _order(reports[run]), reverse=True))}
+    return ranks.__getitem__
+
+
+def _borrowed(report: Mapping[str, Any]) -> set[str]:
+    """Files of other runs that a run goes on using, by their path below the folder of all runs."""
+    paths = (str(one.get("path", "")) for one in report.get("files", ()))
+    return {path.removeprefix("../") for path in paths if path.startswith("../")}
+
+
 def _left_behind(folder: Location, now: datetime) -> bool:
     """Whether a folder holds files of a run, nothing else, and no new ones."""
     files = objects.files(folder)
@@ -270,10 +294,17 @@ def _left_behind(folder: Location, now: datetime) -> bool:
     return bool(files) and own and all(info.mtime < now - STALE for info in files)
 
 
-def _remove_run(folder: Location) -> None:
-    """Delete a run: its report first, so that what is half deleted does not pass for complete."""
+def _remove_run(folder: Location, needed: Collection[str] = ()) -> None:
+    """Delete a run but for files that other runs need: its report first, so that what is left does not pass for
+    complete."""
     objects.remove(folder / REPORT)
-    objects.remove(folder)
+    runs, _, run = folder.path.rstrip("/").rpartition("/")
+    if not any(path.startswith(f"{run}/") for path in needed):
+        objects.remove(folder)
+        return
+    for info in objects.files(folder):
+        if info.path.removeprefix(f"{runs}/") not in needed:
+            objects.remove(folder / info.path.removeprefix(f"{folder.path}/"))
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

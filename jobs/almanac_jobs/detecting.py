@@ -360,7 +360,7 @@ def _page(facts: _Facts) -> AnomalyData:
         run=circumstances.run,
         finished=circumstances.finished,
         manifest=circumstances.manifest,
-        source=spec.source.uri,
+        source=spec.source.place,
         rows=rows.counts.rows,
         entities=facts.layout.entities,
         first=found.first,

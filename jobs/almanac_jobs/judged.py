@@ -292,12 +292,12 @@ def _ledger(spec: AnomalySpec, types: Mapping[str, pa.DataType]) -> Ledger | Non
 def _check_rows(spec: AnomalySpec, counts: Counts) -> None:
     if not counts.rows:
         raise JobError(
-            Reason.SOURCE_EMPTY, f"spec.source.filter: no row of `{spec.source.uri}` meets `{spec.source.filter}`"
+            Reason.SOURCE_EMPTY, f"spec.source.filter: no row of `{spec.source.place}` meets `{spec.source.filter}`"
         )
     if counts.rows == counts.null_entities + counts.null_times:
         raise JobError(
             Reason.DATA_ERROR,
-            f"spec.source.columns: no row of `{spec.source.uri}` has both entity and time: of {counts.rows}, "
+            f"spec.source.columns: no row of `{spec.source.place}` has both entity and time: of {counts.rows}, "
             f"{counts.null_entities} have no `{spec.source.columns.entity}` and {counts.null_times} no "
             f"`{spec.source.columns.time}`",
         )

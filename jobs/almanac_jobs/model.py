@@ -22,6 +22,7 @@ from almanac_jobs import objects, per_entity, tables
 from almanac_jobs.artefacts import LATEST, REPORT, document, latest, table_path
 from almanac_jobs.buckets import bucket_of
 from almanac_jobs.calendar import Calendar, Frequency
+from almanac_jobs.extracted import Extract
 from almanac_jobs.forecast import fit
 from almanac_jobs.storage import Location, open_location, storage_errors
 
@@ -41,7 +42,7 @@ class UnknownEntityError(KeyError):
         return str(self.args[0])
 
 
-def load(uri: str, storage: Storage | None = None) -> Model | EntityModel | AnomalyRun:
+def load(uri: str, storage: Storage | None = None) -> Model | EntityModel | AnomalyRun | Extract:
     """The newest complete run below an output's URI, the run whose folder `uri` is, or the model of an entity's folder.
 
     Raises:
@@ -61,6 +62,8 @@ def load(uri: str, storage: Storage | None = None) -> Model | EntityModel | Anom
             missing = f"uri: anomalies need {error.name}, which is not installed: pip install 'almanac[anomaly]'"
             raise JobError(Reason.NOT_INSTALLED, missing) from error
         return AnomalyRun.load(folder, report)
+    if report is not None and report["job"]["kind"] == "ExtractJob":
+        return Extract(folder, report)
     if report is not None:
         return Model(folder, report)
     alone = None if pointer else per_entity.read(place)

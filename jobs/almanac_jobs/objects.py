@@ -26,6 +26,7 @@ CONFLICTS = 20
 """Times that an update is begun anew because another writer came first."""
 THREADS = 16
 """Requests under way at a time where there are many small files."""
+_CHUNK = 8 << 20
 _TYPES = {".json": "application/json", ".html": "text/html; charset=utf-8"}
 _LOST = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
 _UNCONDITIONAL = {"NotImplemented", "501"}
@@ -51,6 +52,23 @@ def write(location: Location, data: bytes | memoryview, *, durable: bool = True)
         else:
             with location.filesystem.open_output_stream(location.path) as file:
                 file.write(data)
+
+
+def move(file: Path, location: Location) -> None:
+    """Make a local file the one at a place, whole and for good; it is gone where it was. Folders are made."""
+    with storage_errors(location, writing=True):
+        if location.bucket is None:
+            path = Path(location.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+            shutil.move(file, path)
+            with _opened(path.parent) as folder:
+                os.fsync(folder)
+            return
+        with file.open("rb") as source, location.filesystem.open_output_stream(location.path) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+        file.unlink()
 
 
 def sync(location: Location) -> None:

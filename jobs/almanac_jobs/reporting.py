@@ -95,7 +95,7 @@ def page_data(facts: Facts) -> ReportData:
         run=facts.run,
         finished=facts.finished,
         manifest=facts.manifest,
-        source=spec.source.uri,
+        source=spec.source.place,
         rows=facts.counts.rows,
         entities=facts.entities,
         first=facts.first,
@@ -160,7 +160,7 @@ def report(record: Mapping[str, Any], uri: str, message: str) -> Report:
         end_time=datetime.fromisoformat(record["endTime"]),
         result=Result(
             uri=uri,
-            entities=record["entities"],
+            entities=record.get("entities"),
             failed_entities=record["failedEntities"],
             rows=record["source"]["rows"],
             scores=record["scores"],

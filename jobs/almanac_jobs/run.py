@@ -1,4 +1,4 @@
-"""A run from beginning to end, for every kind of job; what a kind does in it is in `forecasting` and `detecting`.
+"""A run from beginning to end, for every kind of job; what a kind does is in `forecasting`, `detecting`, `extracting`.
 
 What a run writes is in a folder of its own, which counts once its report is there: a run that fails or is stopped
 changes nothing that was there before. The clock and ids are arguments; nothing is printed.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from almanac.api import AnomalyJob, Engine, ForecastJob, Job, JobError, Layout, Output, Reason, Report
+from almanac.api import AnomalyJob, Engine, ExtractJob, ForecastJob, Job, JobError, Layout, Output, Reason, Report
 from almanac_jobs import artefacts, choice, forecasting, per_entity, reporting
 from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.model import Model
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from almanac_jobs.detecting import Trial
     from almanac_jobs.forecasting import Sample
     from almanac_jobs.report.anomalies import AnomalyData
+    from almanac_jobs.report.extract import ExtractData, Preview
     from almanac_jobs.report.page import ReportData
 
-    Page = ReportData | AnomalyData
+    Page = ReportData | AnomalyData | ExtractData
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,9 @@ def run(
         writer.write_page(made.html)
         progress.check()
         record = writer.publish(made.record)
-    except BaseException:
-        if task.begun:  # only now, when the engine is gone with all that may still have written
+    except BaseException as error:
+        again = task.resumable and not (isinstance(error, JobError) and error.exit_code.final)
+        if task.begun and not again:  # only now, when the engine is gone with all that may still have written
             writer.abandon()
         raise
     settled = _settle(job.spec.output, writer.output, record, clock(), progress)
@@ -95,13 +98,13 @@ def resume(job: Job, *, run_id: str, now: datetime, progress: Progress) -> Repor
     return reporting.report(record, (output / artefacts.RUNS / run_id).uri, message)
 
 
-def sample(job: Job, progress: Progress) -> Sample | Trial:
+def sample(job: Job, progress: Progress) -> Sample | Trial | Preview:
     """Try a job on a little of its data, and write nothing.
 
     Raises:
         JobError: as `run` does.
     """
-    tried: Sample | Trial = _kind(job).sample(job, progress)
+    tried: Sample | Trial | Preview = _kind(job).sample(job, progress)
     return tried
 
 
@@ -124,15 +127,15 @@ def _kind(job: Job) -> ModuleType:
     """
     if isinstance(job, ForecastJob):
         return forecasting
-    assert isinstance(job, AnomalyJob)  # noqa: S101 - there is no other kind
+    module, extra = ("detecting", "anomaly") if isinstance(job, AnomalyJob) else ("extracting", "extract")
+    assert isinstance(job, AnomalyJob | ExtractJob)  # noqa: S101 - there is no other kind
     try:
-        from almanac_jobs import detecting  # only now: it takes libraries that others do without
+        return import_module(f"almanac_jobs.{module}")  # only now: it takes libraries that others do without
     except ModuleNotFoundError as error:
         if str(error.name).startswith("almanac"):
             raise
-        missing = f"kind: an AnomalyJob needs {error.name}, which is not installed: pip install 'almanac[anomaly]'"
+        missing = f"kind: an {job.kind} needs {error.name}, which is not installed: pip install 'almanac[{extra}]'"
         raise JobError(Reason.NOT_INSTALLED, missing) from error
-    return detecting
 
 
 def _settle(output: Output, place: Location, record: Mapping[str, Any], now: datetime, progress: Progress) -> str:

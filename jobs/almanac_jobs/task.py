@@ -32,6 +32,8 @@ class Task:
     choice: Choice | None = None
     begun: bool = False
     """Whether anything may have been written: the run's folder is to be deleted if the run fails."""
+    resumable: bool = False
+    """Whether another attempt goes on from what was written: it stays where that is worth a try."""
 
     def circumstances(self) -> dict[str, Any]:
         """The fields of `reporting.Circumstances`, once the tables are written."""
@@ -54,8 +56,13 @@ class Task:
         Raises:
             JobError: as that does.
         """
-        self.choice = self.progress.choice = choice.decide(self.asked, footprint, clusters, self.machine)
-        return self.choice.engine
+        made = choice.decide(self.asked, footprint, clusters, self.machine)
+        self.settle(made)
+        return made.engine
+
+    def settle(self, made: Choice) -> None:
+        """Say which engine the run computes on, where there is nothing to decide."""
+        self.choice = self.progress.choice = made
 
     @property
     def engine(self) -> Engine:

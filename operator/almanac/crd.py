@@ -28,16 +28,18 @@ _KIND = "Kind of this object."
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What Kubernetes calls a kind, and the score that its table shows."""
+    """What Kubernetes calls a kind, and what its table shows of a result: a count, and the score of that name."""
 
     plural: str
     short: str
+    count: str
     score: str
 
 
 RESOURCES = {
-    "ForecastJob": Resource(plural="forecastjobs", short="fj", score="mase"),
-    "AnomalyJob": Resource(plural="anomalyjobs", short="aj", score="flagged"),
+    "ForecastJob": Resource(plural="forecastjobs", short="fj", count="entities", score="mase"),
+    "AnomalyJob": Resource(plural="anomalyjobs", short="aj", count="entities", score="flagged"),
+    "ExtractJob": Resource(plural="extractjobs", short="xj", count="rows", score="changed"),
 }
 
 
@@ -99,7 +101,7 @@ def _columns(resource: Resource) -> list[dict[str, Any]]:
         column("Phase", ".status.phase"),
         column("Engine", ".status.engine"),
         column("Progress", ".status.progress"),
-        column("Entities", ".status.result.entities", "integer"),
+        column(resource.count.capitalize(), f".status.result.{resource.count}", "integer"),
         column(resource.score.upper(), f".status.result.scores.{resource.score}", "number"),
         column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         column("Workers", ".status.workers.ready", priority=1),

@@ -58,7 +58,8 @@ def _written(report: Report) -> str:
         return report.message
     failed = f", {result.failed_entities:,} of them without a forecast" if result.failed_entities else ""
     said = f"; {report.message}" if report.message else ""
-    return f"{result.entities:,} entities{failed}, written to {result.uri}{said}"
+    counted = f"{result.rows:,} rows" if result.entities is None else f"{result.entities:,} entities"
+    return f"{counted}{failed}, written to {result.uri}{said}"
 
 
 def _failure(outcome: Outcome, pods: tuple[Pod, ...], *, certain: bool) -> Ending | None:

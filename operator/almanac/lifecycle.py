@@ -17,13 +17,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from almanac import names, runs, troubles, workers
-from almanac.api import Engine, Job, JobError, JobStatus, Phase, Run, Trigger
+from almanac.api import Engine, ExtractRun, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
 from almanac.decision import Action, Create, Decision, Delete, Event, Provide, Release, Suspend
 from almanac.endings import Ending, ending
 from almanac.executing import executing
-from almanac.observed import Driver, Observed, Progress, Refusal
+from almanac.observed import Driver, Extract, Observed, Progress, Refusal
 from almanac.waiting import PATIENCE, waiting
 
 ENGINES: frozenset[Engine] = frozenset({Engine.LOCAL, Engine.SPARK, Engine.DASK})
@@ -107,15 +107,29 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         return _replaced(case, case.run, f"{_WHY[trigger]}: the run that is active is stopped")
     if any(one.active for one in case.seen.drivers):
         return Verdict(Phase.PENDING, "Replacing", f"{_WHY[trigger]}: the run that was active is being stopped")
-    run = runs.claimed(case.job, case.run, case.seen, trigger, case.now)
-    changes = {
-        "run": run,
-        "engine": engine,
-        "engine_reason": "",
-        "next_schedule_time": case.due.tick.next,
-        **NO_PROGRESS,
-    }
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}", changes, requeue=case.now)
+    wanted = case.job.spec.extract
+    source = _source(wanted, case.seen.extract)
+    if wanted is not None and not source:
+        message = f"run starts once {_without_run(wanted.name, case.seen.extract)}"
+        return Verdict(Phase.PENDING, "WaitingForExtract", message)
+    run = runs.claimed(case.job, case.run, case.seen, trigger, case.now, source)
+    changes = {"run": run, "engine": engine, "engine_reason": "", **NO_PROGRESS}
+    changes["next_schedule_time"] = case.due.tick.next
+    reads = f", reads {source}" if source else ""
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}{reads}", changes, requeue=case.now)
+
+
+def _source(wanted: ExtractRun | None, seen: Extract | None) -> str:
+    """The folder of the extract's run that is read: the one that the job names, or the newest complete one."""
+    if wanted is None:
+        return ""
+    return wanted.uri or (seen.uri if seen else "")
+
+
+def _without_run(name: str, seen: Extract | None) -> str:
+    if seen is None:
+        return f"there is an ExtractJob {name} in this namespace, and it has a complete run"
+    return f"ExtractJob {name} has a complete run: it is {seen.phase or 'not looked at yet'}"
 
 
 def _replaced(case: Case, run: Run, message: str) -> Verdict:

@@ -37,6 +37,7 @@ def metadata(job: Job, run: Run, engine: Engine) -> Manifest:
         names.TRIGGER: run.trigger,
         names.RESTART_NONCE: run.restart_nonce,
         names.ATTEMPT: run.attempts,
+        names.SOURCE: run.source or None,
     }
     return {
         "name": run.driver,
@@ -74,6 +75,7 @@ def labels(job: Job, run: Run, engine: Engine, component: str = names.DRIVER) ->
 def config_map(job: Job, run: Run, engine: Engine, files: Mapping[str, str] | None = None) -> Manifest:
     """The job as the driver reads it, without the pod template, which may hold what is private; and further files."""
     identity = {"name", "namespace", "uid", "generation"}
+    job = job.reading(run.source) if run.source else job
     document = {
         "apiVersion": job.api_version,
         "kind": job.kind,
@@ -156,14 +158,13 @@ def pod_spec(job: Job, run: Run, account: str, container: Manifest) -> Manifest:
 
 def container(job: Job, image: str, **own: Any) -> Manifest:
     """The container that computes, in every pod of a run. `own` is what the pod's part in it adds."""
-    storage = job.spec.storage
-    secret = storage.secret_name if storage else ""
+    secrets = [{"secretRef": {"name": name}} for name in job.spec.secrets]
     return {
         "name": names.CONTAINER,
         "image": job.spec.image or image,
         **own,
         "env": [*ENV, *own.get("env", ())],
-        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
+        **({"envFrom": secrets} if secrets else {}),
         "securityContext": {"readOnlyRootFilesystem": True},
         "volumeMounts": [
             {"name": podtemplate.VOLUME, "mountPath": podtemplate.FOLDER, "readOnly": True},

@@ -28,6 +28,8 @@ RESTART_NONCE = "almanac.dev/restart-nonce"
 """Annotation: restartNonce of the job when the run began."""
 ATTEMPT = "almanac.dev/attempt"
 """Annotation: 1 on the first driver of a run, 2 on the one that replaced it."""
+SOURCE = "almanac.dev/source"
+"""Annotation: folder of the run of an ExtractJob that the run reads."""
 SUSPENDED = "almanac.dev/suspended"
 """Annotation: "true" on a driver that the operator suspended, and which nobody else should wake."""
 

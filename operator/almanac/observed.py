@@ -44,6 +44,8 @@ class Driver:
     spec_hash: str = ""
     restart_nonce: int | None = None
     attempt: int = 1
+    source: str = ""
+    """Folder of the run of an ExtractJob that it reads."""
     started: datetime | None = None
     """When Kubernetes took it up, or took it up again; None while it is suspended."""
     suspended: bool = False
@@ -170,6 +172,14 @@ class DaskCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Extract:
+    """The ExtractJob that a job reads from; `uri` is the folder of its newest complete run, empty where it has none."""
+
+    phase: str = ""
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that is known of a job's runs at one moment."""
 
@@ -183,6 +193,8 @@ class Observed:
     refusal: Refusal | None = None
     """Why the last attempt to create the run's objects, a moment ago, came to nothing."""
     progress: Progress | None = None
+    extract: Extract | None = None
+    """The ExtractJob that the job reads from; None: there is none of that name, or it reads from none."""
     live: bool = False
     """The job, its drivers and pods were read from the API just now: what is not here does not exist."""
     fresh: bool = False
@@ -255,6 +267,7 @@ def driver(raw: Raw) -> Driver | None:
         spec_hash=annotations.get(names.SPEC_HASH, ""),
         restart_nonce=_number(annotations.get(names.RESTART_NONCE)),
         attempt=_number(annotations.get(names.ATTEMPT)) or 1,
+        source=annotations.get(names.SOURCE, ""),
         started=None if suspended else _started(raw.get("status", {}), created),
         suspended=suspended,
         held=suspended and annotations.get(names.SUSPENDED) == "true",

@@ -72,6 +72,7 @@ class Operator:
         key = self.store.put(raw)
         if key is not None:
             self._queue.add(key, 0.0 if raw.get("kind") in JOBS else SETTLE)
+            self._wake(key)
 
     def deleted(self, raw: dict[str, Any]) -> None:
         """An object is there no more."""
@@ -167,9 +168,15 @@ class Operator:
 
     async def _work(self, key: Key) -> float | None:
         again = await self._reconciler.reconcile(key)
+        self._wake(key)
         if key in self._reconciler.running:
             self._questions.add(key, random.uniform(1, PROGRESS_EVERY))  # noqa: S311 - spreads load
         return again
+
+    def _wake(self, key: Key) -> None:
+        """Have the jobs looked at that wait for an ExtractJob."""
+        for one in self.store.waiting(key):
+            self._queue.add(one)
 
     async def _ask(self, key: Key) -> float | None:
         if await self._reconciler.ask(key):

@@ -116,6 +116,7 @@ class Reconciler:
             decision = lifecycle.refuse(document, job, status, now)
         else:
             seen = replace(self._store.seen(job.metadata.uid or ""), progress=self._progress.get(key), fresh=fresh)
+            seen = replace(seen, extract=self._store.extract(key))
             made = await self._decide(key, document, job, seen)
             if made is None:
                 return 0.0, False

@@ -12,12 +12,14 @@ from almanac.api import API_VERSION, Job, JobError, JobStatus, Phase, Reason
 from almanac.decision import Create
 from almanac.lifecycle import decide
 from almanac.manifests import Manifest
-from almanac.observed import Observed
+from almanac.observed import Extract, Observed
 from almanac.resource import read_job
 from almanac.settings import Settings
 
 UID = "00000000-0000-0000-0000-000000000000"
 """Stands for the uid that a cluster gives to a job."""
+EXTRACT = "file:///newest-complete-run-of-the-extract"
+"""Stands for the folder of the run of an ExtractJob that a job reads."""
 START = datetime(2000, 1, 1, tzinfo=UTC)
 """Stands for the moment at which the run begins."""
 
@@ -39,7 +41,7 @@ def render(
         JobError: the job is invalid, or asks for what the operator cannot do.
     """
     read = _as_a_cluster_has_it(job, namespace, uid)
-    status, nothing = JobStatus(), Observed(live=True)
+    status, nothing = JobStatus(), Observed(live=True, extract=Extract(uri=EXTRACT))
     for _ in range(2):  # the run goes on record first, and is created then
         decision = decide(read, status, nothing, start)
         for action in decision.actions:

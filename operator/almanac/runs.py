@@ -66,6 +66,7 @@ def _of(driver: Driver) -> Run:
         trigger=driver.trigger,
         spec_hash=driver.spec_hash,
         restart_nonce=driver.restart_nonce,
+        source=driver.source,
         attempts=driver.attempt,
         driver=driver.name,
         start_time=names.run_start(driver.run) or driver.created,
@@ -96,8 +97,8 @@ def due(job: Job, run: Run | None, status: JobStatus, now: datetime) -> Due:
     return Due(Trigger.SCHEDULE, at)
 
 
-def claimed(job: Job, before: Run | None, seen: Observed, trigger: Trigger, now: datetime) -> Run:
-    """The next run of a job. Nothing of it exists yet: it has had no driver."""
+def claimed(job: Job, before: Run | None, seen: Observed, trigger: Trigger, now: datetime, source: str = "") -> Run:
+    """The next run of a job. Nothing of it exists yet: it has had no driver. `source` is the extract's run it reads."""
     number = 1 + max((before.number or 0) if before else 0, *(one.number for one in seen.drivers), 0)
     uid, start = job.metadata.uid or "", now.replace(microsecond=0)
     return Run(
@@ -106,6 +107,7 @@ def claimed(job: Job, before: Run | None, seen: Observed, trigger: Trigger, now:
         trigger=trigger,
         spec_hash=job.spec.hash,
         restart_nonce=job.spec.restart_nonce,
+        source=source,
         attempts=0,
         driver=names.child_name(job.metadata.name, uid, number),
         start_time=start,

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from almanac import observed
-from almanac.api import KINDS, Phase
-from almanac.observed import Driver, Observed, Pod, Worker
+from almanac.api import KINDS, JobStatus, Phase
+from almanac.observed import Driver, Extract, Observed, Pod, Worker
+from almanac.tolerant import tolerant
 
 Raw = Mapping[str, Any]
 
@@ -38,6 +39,8 @@ class _Kept:
     uid: str
     phase: str
     document: bytes
+    reads: str = ""
+    """Name of the ExtractJob that it reads from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Store:
             return None
         if kept is not None and kept.uid != uid:
             self._keys.pop(kept.uid, None)
-        self._jobs[key] = _Kept(version, uid, _phase(raw), _packed(raw))
+        self._jobs[key] = _Kept(version, uid, _phase(raw), _packed(raw), _reads(raw))
         self._keys[uid] = key
         return key
 
@@ -98,6 +101,25 @@ class Store:
         """Whether an object is remembered, in whatever version."""
         uid = raw["metadata"].get("uid", "")
         return uid in self._keys or any(uid in facts for facts in self._facts.values())
+
+    def extract(self, key: Key) -> Extract | None:
+        """The ExtractJob that a job reads from; None if there is none of the name that it gives."""
+        kept = self._jobs.get(key)
+        document = self.job(Key("ExtractJob", key.namespace, kept.reads)) if kept and kept.reads else None
+        if document is None:
+            return None
+        status = tolerant(JobStatus, document.get("status")) or JobStatus()
+        return Extract(str(status.phase or ""), status.result.uri if status.result else "")
+
+    def waiting(self, key: Key) -> list[Key]:
+        """The jobs that read from an ExtractJob, and have yet to."""
+        if key.kind != "ExtractJob":
+            return []
+        return [
+            one
+            for one, kept in self._jobs.items()
+            if kept.reads == key.name and one.namespace == key.namespace and kept.phase in ("", Phase.PENDING)
+        ]
 
     def jobs(self) -> tuple[Key, ...]:
         """Every job."""
@@ -190,6 +212,13 @@ def _phase(raw: Raw) -> str:
     status = raw.get("status")
     phase = status.get("phase") if isinstance(status, Mapping) else None
     return sys.intern(phase) if phase in set(Phase) else ""
+
+
+def _reads(raw: Raw) -> str:
+    found: Any = raw
+    for step in ("spec", "source", "extract", "name"):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 _UNREAD = ("managedFields", "annotations", "labels", "selfLink", "ownerReferences", "finalizers")

@@ -18,7 +18,7 @@ def told(value: dict[str, Any]) -> list[str]:
 def test_defaults_are_those_of_the_design() -> None:
     spec = ForecastJob.parse(SMALLEST).spec.model_dump(mode="json")
     assert spec == {
-        "source": SMALLEST["spec"]["source"] | {"aggregate": "sum", "filter": None, "timeZone": None},
+        "source": SMALLEST["spec"]["source"] | {"extract": None, "aggregate": "sum", "filter": None, "timeZone": None},
         "storage": None,
         "model": {
             "family": "arima",

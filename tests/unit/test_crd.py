@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 import anomalies
+import extracts
 from almanac import crd, reference
 from almanac.api import KINDS, AnomalyJob, ForecastJob, JobStatus
 from almanac.api.model import Model, aliases, inner
@@ -18,7 +19,7 @@ from manifests import REFUSED, SMALLEST, TAKEN, document
 
 ROOT = Path(__file__).parents[2]
 Schema = dict[str, Any]
-DOCUMENTS = {"ForecastJob": document, "AnomalyJob": anomalies.document}
+DOCUMENTS = {"ForecastJob": document, "AnomalyJob": anomalies.document, "ExtractJob": extracts.extract}
 
 
 def root(kind: str = "ForecastJob") -> Schema:
@@ -168,7 +169,11 @@ def broken_rules(schema: Schema, value: Any, path: str = "") -> list[str]:
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [*(("ForecastJob", one) for one in REFUSED), *(("AnomalyJob", one) for one in anomalies.REFUSED)],
+    [
+        *(("ForecastJob", one) for one in REFUSED),
+        *(("AnomalyJob", one) for one in anomalies.REFUSED),
+        *(("ExtractJob", one) for one in extracts.REFUSED),
+    ],
 )
 def test_kubernetes_refuses_what_the_models_refuse(kind: str, fields: dict[str, Any]) -> None:
     value = DOCUMENTS[kind](**fields)
@@ -180,7 +185,12 @@ def test_kubernetes_refuses_what_the_models_refuse(kind: str, fields: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields"), [*(("ForecastJob", one) for one in TAKEN), *(("AnomalyJob", one) for one in anomalies.TAKEN)]
+    ("kind", "fields"),
+    [
+        *(("ForecastJob", one) for one in TAKEN),
+        *(("AnomalyJob", one) for one in anomalies.TAKEN),
+        *(("ExtractJob", one) for one in extracts.TAKEN),
+    ],
 )
 def test_kubernetes_takes_what_the_models_take(kind: str, fields: dict[str, Any]) -> None:
     value = DOCUMENTS[kind](**fields)

@@ -59,7 +59,7 @@ LINES = [
     ("kind: ForecastJob\n", "", "1: `kind` is missing"),
     ("apiVersion: almanac.dev/v1alpha1\n", "", "1: `apiVersion` is missing"),
     ("v1alpha1", "v1", "1: apiVersion: must be 'almanac.dev/v1alpha1' (got \"almanac.dev/v1\")"),
-    ("ForecastJob", "ForecastJobs", '2: kind: must be ForecastJob or AnomalyJob (got "ForecastJobs")'),
+    ("ForecastJob", "ForecastJobs", '2: kind: must be ForecastJob or AnomalyJob or ExtractJob (got "ForecastJobs")'),
     ("account", "N", "8: spec.source.columns.entity: must be a string: YAML reads N as false, put it into quotes"),
     ("account", "7", "8: spec.source.columns.entity: must be a string: YAML reads 7 as a number, put it into quotes"),
     ("account", "[a]", '8: spec.source.columns.entity: must be a string (got ["a"])'),

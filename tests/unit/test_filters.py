@@ -212,7 +212,7 @@ def test_conditions_mean_what_they_mean_in_sql(condition: str, data: list[tuple[
     with sqlite3.connect(":memory:") as connection:
         connection.execute("create table x (id integer, t text, i integer, f real)")
         connection.executemany("insert into x values (?, ?, ?, ?)", [(i, *row) for i, row in enumerate(data)])
-        expected = [i for (i,) in connection.execute(f"select id from x where {condition} order by id")]  # noqa: S608 - a test
+        expected = [i for (i,) in connection.execute(f"select id from x where {condition} order by id")]
     connection.close()
     schema = pa.schema({"id": pa.int64(), "t": pa.string(), "i": pa.int64(), "f": pa.float64()})
     table = pa.Table.from_pylist([dict(zip("tif", row, strict=True), id=i) for i, row in enumerate(data)], schema)

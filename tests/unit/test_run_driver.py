@@ -74,7 +74,7 @@ def test_a_failure_is_reported_too(
     [
         ("{", "is not JSON"),
         ("[]", "is no job"),
-        ("{}", "kind: must be ForecastJob or AnomalyJob (got null)"),
+        ("{}", "kind: must be ForecastJob or AnomalyJob or ExtractJob (got null)"),
         ('{"kind": ["ForecastJob"]}', "kind: must be ForecastJob or AnomalyJob"),
         ('{"kind": "AnomalyJob"}', "`metadata` is missing; `spec` is missing"),
     ],

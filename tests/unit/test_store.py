@@ -66,7 +66,7 @@ def test_drivers_and_pods_are_found_by_their_job_and_only_news_counts() -> None:
     assert store.put(versioned(pod, 4)) is None, "nothing that decides has changed"
     assert store.remove(pod) == KEY
     assert store.seen(goldens.UID).pods == ()
-    assert store.counts() == {"ForecastJob": 1, "AnomalyJob": 0, "Job": 1, "Pod": 0}
+    assert store.counts() == {"ForecastJob": 1, "AnomalyJob": 0, "ExtractJob": 0, "Job": 1, "Pod": 0}
 
 
 def test_what_a_complete_list_does_not_have_is_forgotten_unless_it_is_newer() -> None:

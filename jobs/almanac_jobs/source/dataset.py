@@ -24,9 +24,9 @@ from almanac.api.model import nearest
 from almanac_jobs.source import filters, partitions
 from almanac_jobs.source.columns import check_keys, check_roles, common_type
 from almanac_jobs.source.expressions import expression
-from almanac_jobs.storage import Location, not_found, open_location, storage_errors
+from almanac_jobs.source.place import FIELD, below, files_of, locate
+from almanac_jobs.storage import Location, storage_errors
 
-FIELD = "spec.source.uri"
 BATCH_ROWS = 131_072
 REMOTE_READS = 16
 """Files of an object store that are looked at side by side: it answers slowly, but many at once."""
@@ -104,7 +104,7 @@ class Portion:
         Raises:
             JobError: as `storage.open_location` does.
         """
-        location = open_location(self.source.uri, self.storage, field=FIELD)
+        location = locate(self.source, self.storage)
         layout = _layout(self.source.columns.entity)
         files = [
             File(
@@ -154,11 +154,11 @@ def open_dataset(source: Source, storage: Storage | None) -> Dataset:
     condition = filters.parse(source.filter) if source.filter else None
     fields = dict.fromkeys(sorted(filters.columns(condition)) if condition else (), filters.FIELD)
     fields |= {name: f"spec.source.columns.{role}" for role, name in source.columns.model_dump().items()}
-    location = open_location(source.uri, storage, field=FIELD)
-    infos = _list_files(location)
+    location = locate(source, storage)
+    infos = files_of(source, location)
     files = [file for file in _read_footers(location, infos, source.columns.entity, frozenset(fields)) if file.rows]
     if not files:
-        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: `{source.uri}` holds no row")
+        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: `{source.place}` holds no row")
     types = {name: _type(name, field, files) for name, field in fields.items()}
     check_roles(source.columns, types)
     return Dataset(location, source, condition, tuple(files), types, sum(info.size for info in infos))
@@ -175,11 +175,11 @@ def open_columns(
     entity, time and id, with the fields of the job that ask for them; it may raise.
     """
     condition = filters.parse(source.filter) if source.filter else None
-    location = open_location(source.uri, storage, field=FIELD)
-    infos = _list_files(location)
+    location = locate(source, storage)
+    infos = files_of(source, location)
     files = [file for file in _read_footers(location, infos, source.columns.entity, None) if file.rows]
     if not files:
-        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: `{source.uri}` holds no row")
+        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: `{source.place}` holds no row")
     there: dict[str, pa.DataType] = dict.fromkeys(files[0].fragment.physical_schema.names, pa.null())
     for file in reversed(files):
         there.update(file.types)
@@ -274,7 +274,7 @@ def _decodes(dataset: Dataset, schema: pa.Schema, file: File) -> bool:
 def _damaged(uri: str, error: Exception) -> JobError:
     words = str(error).splitlines()[0].split(": ")[-1].rstrip(".")
     return JobError(
-        Reason.DATA_ERROR, f"spec.source.uri: `{uri}` cannot be read as Parquet ({words}): write it again, or remove it"
+        Reason.DATA_ERROR, f"{FIELD}: `{uri}` cannot be read as Parquet ({words}): write it again, or remove it"
     )
 
 
@@ -300,37 +300,6 @@ def _type(name: str, field: str, files: Sequence[File]) -> pa.DataType:
     )
 
 
-def _list_files(location: Location) -> list[pafs.FileInfo]:
-    filesystem = location.filesystem
-    with storage_errors(location):
-        info = filesystem.get_file_info(location.path)
-        if info.type == pafs.FileType.NotFound:
-            raise not_found(location)
-        if info.type == pafs.FileType.File:
-            return [info]
-        found = filesystem.get_file_info(pafs.FileSelector(location.path, recursive=True))
-    if any(_below(location, one).split("/")[0] == "_delta_log" for one in found):
-        raise JobError(
-            Reason.DATA_ERROR,
-            f"{location.field}: `{location.uri}` is a Delta table, whose folder holds rows of older versions too: "
-            "write its current rows to a folder of Parquet files, and name that",
-        )
-    files = [one for one in found if one.type == pafs.FileType.File and not _is_hidden(_below(location, one))]
-    if not files:
-        raise JobError(Reason.SOURCE_EMPTY, f"{location.field}: the folder `{location.uri}` holds no Parquet file")
-    return sorted(files, key=lambda one: one.path)
-
-
-def _below(location: Location, info: pafs.FileInfo) -> str:
-    """A file's path below the location; empty if it is the location itself."""
-    return str(info.path).removeprefix(location.path).lstrip("/")
-
-
-def _is_hidden(path: str) -> bool:
-    names = path.split("/")
-    return names[-1].endswith(".crc") or any(name.startswith((".", "_")) and "=" not in name for name in names)
-
-
 def _uncompressed(metadata: pq.FileMetaData, names: Container[str]) -> int:
     found = [at for at in range(metadata.num_columns) if metadata.schema.column(at).path.split(".")[0] in names]
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
@@ -350,7 +319,7 @@ def _read_footers(
     location: Location, infos: Sequence[pafs.FileInfo], entity: str, needed: frozenset[str] | None
 ) -> list[File]:
     """The files with the types of the columns that are `needed` (None: of all)."""
-    paths = [_below(location, info) for info in infos]
+    paths = [below(location, info) for info in infos]
     hive = partitions.values_of(paths, exact=entity)
     layout = _layout(entity)
 
@@ -369,7 +338,7 @@ def _read_footers(
             fragment = layout.make_fragment(info.path, location.filesystem, partitions.expression(values))
         twice = [name for name in sorted(asked & inside) if len(schema.get_all_field_indices(name)) > 1]
         if twice:
-            raise JobError(Reason.DATA_ERROR, f"spec.source.uri: `{uri}` has two columns `{twice[0]}`")
+            raise JobError(Reason.DATA_ERROR, f"{FIELD}: `{uri}` has two columns `{twice[0]}`")
         types = {name: value.type for name, value in values.items()}
         types |= {name: schema.field(name).type for name in schema.names if name in asked}
         known = {name: kind for name, kind in types.items() if name in asked and not pa.types.is_null(kind)}

@@ -146,13 +146,13 @@ def check_rows(spec: ForecastSpec, counts: Counts) -> None:
     """Refuse a source without a row that counts, as `read` says."""
     if not counts.rows:
         raise JobError(
-            Reason.SOURCE_EMPTY, f"spec.source.filter: no row of `{spec.source.uri}` meets `{spec.source.filter}`"
+            Reason.SOURCE_EMPTY, f"spec.source.filter: no row of `{spec.source.place}` meets `{spec.source.filter}`"
         )
     if counts.rows == counts.null_entities + counts.null_times + counts.null_values:
         raise JobError(
             Reason.DATA_ERROR,
-            f"spec.source.columns: no row of `{spec.source.uri}` has all of entity, time and value: of {counts.rows}, "
-            f"{counts.null_entities} have no `{spec.source.columns.entity}`, {counts.null_times} no "
+            f"spec.source.columns: no row of `{spec.source.place}` has all of entity, time and value: of "
+            f"{counts.rows}, {counts.null_entities} have no `{spec.source.columns.entity}`, {counts.null_times} no "
             f"`{spec.source.columns.time}` and {counts.null_values} no `{spec.source.columns.value}`",
         )
 

@@ -22,11 +22,13 @@ from almanac.api.common import (
     ConcurrencyPolicy,
     Dask,
     Engine,
+    ExtractRun,
     Job,
     JobSpec,
     Layout,
     Metadata,
     Output,
+    ParquetSource,
     PodTemplate,
     Spark,
     SparkDriver,
@@ -34,6 +36,18 @@ from almanac.api.common import (
     Storage,
 )
 from almanac.api.errors import AlmanacError, ExitCode, JobError, Problem, Reason, invalid_spec, problems
+from almanac.api.extract import (
+    Connection,
+    ExtractJob,
+    ExtractOutput,
+    ExtractSource,
+    ExtractSpec,
+    Partition,
+    PartitionBy,
+    Range,
+    SslMode,
+    Watermark,
+)
 from almanac.api.forecast import (
     Aggregate,
     Columns,
@@ -48,7 +62,11 @@ from almanac.api.forecast import (
 from almanac.api.report import Report, Result
 from almanac.api.status import Condition, ConditionStatus, JobStatus, PastRun, Phase, Run, Trigger, Workers
 
-KINDS: dict[str, type[Job]] = {"ForecastJob": ForecastJob, "AnomalyJob": AnomalyJob}
+KINDS: dict[str, type[Job]] = {
+    "ForecastJob": ForecastJob,
+    "AnomalyJob": AnomalyJob,
+    "ExtractJob": ExtractJob,
+}
 """The kinds of job by name."""
 
 __all__ = [
@@ -67,12 +85,18 @@ __all__ = [
     "ConcurrencyPolicy",
     "Condition",
     "ConditionStatus",
+    "Connection",
     "Dask",
     "Detector",
     "Engine",
     "Evaluation",
     "ExitCode",
     "Explain",
+    "ExtractJob",
+    "ExtractOutput",
+    "ExtractRun",
+    "ExtractSource",
+    "ExtractSpec",
     "Family",
     "Features",
     "ForecastJob",
@@ -87,11 +111,15 @@ __all__ = [
     "Metadata",
     "Missing",
     "Output",
+    "ParquetSource",
+    "Partition",
+    "PartitionBy",
     "PastRun",
     "Phase",
     "PodTemplate",
     "Preset",
     "Problem",
+    "Range",
     "Reason",
     "Report",
     "Result",
@@ -100,8 +128,10 @@ __all__ = [
     "Spark",
     "SparkDriver",
     "SparkExecutors",
+    "SslMode",
     "Storage",
     "Trigger",
+    "Watermark",
     "Workers",
     "invalid_spec",
     "problems",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictFloat, StrictInt
 
 from almanac.api import checks
-from almanac.api.common import Engine, Job, JobSpec, Layout, Name, Positive, TimeZone, Uri
+from almanac.api.common import Engine, Job, JobSpec, Layout, Name, ParquetSource, Positive, TimeZone
 from almanac.api.model import Model, rule
 
 Share = Annotated[
@@ -57,11 +57,9 @@ class AnomalyColumns(Model):
         return len({self.entity, self.time, self.id}) == 3
 
 
-class AnomalySource(Model):
+class AnomalySource(ParquetSource):
     """What is read: a Parquet file, a folder of them, or a hive-partitioned data set."""
 
-    uri: Uri
-    """A Parquet file, a folder or a hive-partitioned data set: s3://bucket/folder, gs://, file:///folder or a path."""
     columns: AnomalyColumns
     """Which column is what."""
     filter: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
@@ -246,10 +244,11 @@ class AnomalySpec(JobSpec):
         "output.uri",
         "source.uri",
         message="must not lie inside source.uri: the next run would read this one's results as data",
-        cel="!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
+        cel="!has(self.source.uri) || "
+        "!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
     )
     def _output_is_apart(self) -> bool:
-        return not checks.is_inside(self.output.uri, self.source.uri)
+        return self.source.uri is None or not checks.is_inside(self.output.uri, self.source.uri)
 
 
 class AnomalyJob(Job):

@@ -27,6 +27,9 @@ ENDPOINT = r"^(?i:https?)://([^\s/@?#:\[\]]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/
 ENDPOINT_HELP = "must be a URL such as https://minio.example.com:9000"
 TIME_ZONE = r"^[A-Za-z0-9_+/-]+$"
 TIME_ZONE_HELP = "must be a time zone such as UTC or Europe/Berlin"
+HOST = r"^[^\s/@?#]*$"
+NUMERIC = r"^(text|decimal\(([1-9]|[1-6][0-9]|7[0-6]), ?([0-9]|[1-6][0-9]|7[0-6])\))$"
+NUMERIC_HELP = "must be text, or decimal(precision, scale) with a precision of at most 76, e.g. decimal(38, 9)"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 OBJECT_NAME_HELP = "must be lower-case letters, digits, dots and hyphens, and start and end with a letter or digit"
 
@@ -247,6 +250,27 @@ def moment(value: datetime) -> datetime:
     if not 1900 < value.year < 9000:
         raise ValueError("must be a time between the years 1900 and 9000")
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def is_host(value: str) -> bool:
+    """Whether a string may be a host name or an address, and is no URL."""
+    return re.match(HOST, value) is not None
+
+
+def decimal_type(value: str) -> tuple[int, int] | None:
+    """Precision and scale of `decimal(38, 18)`; None for text."""
+    found = re.fullmatch(r"decimal\((\d+), ?(\d+)\)", value)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def numeric(value: str) -> str:
+    """text, or a decimal of some precision and scale."""
+    if not re.fullmatch(NUMERIC, value):
+        raise ValueError(NUMERIC_HELP)
+    digits = decimal_type(value)
+    if digits is not None and digits[1] > digits[0]:
+        raise ValueError("must have a scale that is not above its precision")
+    return value
 
 
 def object_name(value: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -155,6 +155,44 @@ class Storage(Model):
     secret_name: ObjectName = ""
     """Secret of the job's namespace with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones,
     AWS_SESSION_TOKEN. Empty: workload identity. Outside Kubernetes, credentials come from the environment instead."""
+
+
+class ExtractRun(Model):
+    """The data set of an ExtractJob: that of its newest complete run."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=253, json_schema_extra=cel(pattern(checks.OBJECT_NAME), checks.OBJECT_NAME_HELP)
+        ),
+        AfterValidator(checks.object_name),
+    ]
+    """Name of an ExtractJob in the job's namespace."""
+    uri: Uri | None = None
+    """Folder of the run to read, {output.uri}/runs/{run id}. Unset: the newest complete one when a run begins."""
+
+
+class ParquetSource(Model):
+    """What is read: Parquet, from wherever it is."""
+
+    uri: Uri | None = None
+    """A Parquet file, a folder or a hive-partitioned data set: s3://bucket/folder, gs://, file:///folder or a path."""
+    extract: ExtractRun | None = None
+    """The data set of an ExtractJob, in place of uri: its newest complete run, which is waited for."""
+
+    @rule(
+        "uri",
+        "extract",
+        message="or extract is needed, and not both: name Parquet by its uri, or an ExtractJob that writes it",
+        cel="has(self.uri) != has(self.extract)",
+    )
+    def _one_of_uri_and_extract(self) -> bool:
+        return (self.uri is None) != (self.extract is None)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: the URI, or that of the extract's run."""
+        return self.uri or (self.extract.uri if self.extract else None) or ""
 
 
 class Output(Model):
@@ -379,6 +417,18 @@ class JobSpec(Model):
     """What every pod of a run gets besides Almanac's own settings, as in a PodTemplateSpec."""
 
     @property
+    def extract(self) -> ExtractRun | None:
+        """The ExtractJob whose data set is read; None for a job that reads something else."""
+        source = getattr(self, "source", None)
+        return source.extract if isinstance(source, ParquetSource) else None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of Secrets that become environment variables of the container that computes."""
+        named = self.storage.secret_name if self.storage else ""
+        return (named,) if named else ()
+
+    @property
     def hash(self) -> str:
         """sha256, in hex, of what changes the result or how it is computed. Spelling out a default keeps it."""
         kept: dict[str, Any] = dict.fromkeys(self.operational, True) | {"output": {"keep_runs"}}
@@ -395,3 +445,10 @@ class Job(Model):
     spec: JobSpec
     status: dict[str, Any] | None = Field(default=None, exclude=True)
     """Written by the operator, and read by nobody through this model."""
+
+    def reading(self, uri: str) -> Self:
+        """This job with the folder of the run of its ExtractJob that it is to read."""
+        source: Any = self.spec.source  # type: ignore[attr-defined]  # a job that has `spec.extract` has it from there
+        extract = source.extract.model_copy(update={"uri": uri})
+        spec = self.spec.model_copy(update={"source": source.model_copy(update={"extract": extract})})
+        return self.model_copy(update={"spec": spec})

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_EMPTY = "SourceEmpty"
     ACCESS_DENIED = "AccessDenied"
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    """The database does not answer, or has ended a connection."""
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     STORAGE_FULL = "StorageFull"
     CLUSTER_UNAVAILABLE = "ClusterUnavailable"
@@ -77,6 +79,7 @@ _EXIT_CODES = {
     Reason.SOURCE_NOT_FOUND: ExitCode.SOURCE_MISSING,
     Reason.SOURCE_EMPTY: ExitCode.SOURCE_MISSING,
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
+    Reason.SOURCE_UNAVAILABLE: ExitCode.UNAVAILABLE,
     Reason.STORAGE_UNAVAILABLE: ExitCode.UNAVAILABLE,
     Reason.STORAGE_FULL: ExitCode.UNAVAILABLE,
     Reason.CLUSTER_UNAVAILABLE: ExitCode.UNAVAILABLE,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, WithJsonSchema
 
 from almanac.api import checks
-from almanac.api.common import Job, JobSpec, Name, Positive, Spark, TimeZone, Uri, cel, pattern
+from almanac.api.common import Job, JobSpec, Name, ParquetSource, Positive, Spark, TimeZone, cel, pattern
 from almanac.api.model import Model, rule
 
 Order = tuple[
@@ -92,11 +92,9 @@ class Columns(Model):
         return len({self.entity, self.time, self.value}) == 3
 
 
-class Source(Model):
+class Source(ParquetSource):
     """What is read: a Parquet file, a folder of them, or a hive-partitioned data set."""
 
-    uri: Uri
-    """A Parquet file, a folder or a hive-partitioned data set: s3://bucket/folder, gs://, file:///folder or a path."""
     columns: Columns
     """Which column is what."""
     aggregate: Aggregate = Aggregate.SUM
@@ -229,10 +227,11 @@ class ForecastSpec(JobSpec):
         "output.uri",
         "source.uri",
         message="must not lie inside source.uri: the next run would read this one's results as data",
-        cel="!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
+        cel="!has(self.source.uri) || "
+        "!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
     )
     def _output_is_apart(self) -> bool:
-        return not checks.is_inside(self.output.uri, self.source.uri)
+        return self.source.uri is None or not checks.is_inside(self.output.uri, self.source.uri)
 
 
 class ForecastJob(Job):

@@ -31,17 +31,22 @@ class Rule:
     message: str
     cel: str | None
     holds: Callable[[Any], bool]
+    hidden: bool = False
+    """The value is not shown: it may be a secret."""
 
 
-def rule(at: str, *others: str, message: str, cel: str | None = None) -> Callable[[Callable[[AnyModel], bool]], Rule]:
+def rule(
+    at: str, *others: str, message: str, cel: str | None = None, hidden: bool = False
+) -> Callable[[Callable[[AnyModel], bool]], Rule]:
     """Declare a condition of a model. `at` is the field that a violation points at (`output.uri` for one further in).
 
-    The condition is looked at only where the fields that it reads, `at` and `others`, are right.
+    The condition is looked at only where the fields that it reads, `at` and `others`, are right. `hidden` keeps the
+    value out of messages.
     """
     reads = tuple(tuple(name.split(".")) for name in (at, *others))
 
     def declare(holds: Callable[[AnyModel], bool]) -> Rule:
-        return Rule(reads[0], reads, message, cel, holds)
+        return Rule(reads[0], reads, message, cel, holds, hidden)
 
     return declare
 
@@ -202,4 +207,5 @@ def _violation(model: Model, broken: Rule) -> InitErrorDetails:
         value = getattr(value, name)
     value = value.model_dump(mode="json") if isinstance(value, Model) else value
     location = tuple(map(to_camel, broken.at))
-    return InitErrorDetails(type=PydanticCustomError("rule", broken.message), loc=location, input=value)
+    shown = None if broken.hidden else value
+    return InitErrorDetails(type=PydanticCustomError("rule", broken.message), loc=location, input=shown)

@@ -15,12 +15,12 @@ class Result(Model):
 
     uri: str
     """Folder of the run."""
-    entities: Count
-    """Entities of the source."""
+    entities: Count | None = None
+    """Entities of the source. An ExtractJob does not count them."""
     failed_entities: Count = 0
     """Entities that have no forecast, with the reason in the parameters table."""
     rows: Count
-    """Rows read from the source."""
+    """Rows read from the source; of an extract, those of its data set."""
     scores: dict[str, float] = {}
     """Accuracy over all entities by name (mase ...), beside that of seasonal naive (seasonalnaive_mase ...)."""
     checksum: str = ""

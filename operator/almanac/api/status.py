@@ -70,6 +70,8 @@ class Run(Model):
     """Hash of what it computes."""
     restart_nonce: Count | None = None
     """restartNonce of the job when it began."""
+    source: str = ""
+    """Folder of the run of its ExtractJob that it reads, where it reads one."""
     attempts: Count | None = None
     """How often its driver was started."""
     driver: str = ""

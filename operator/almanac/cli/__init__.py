@@ -12,6 +12,7 @@ from almanac.api.errors import AlmanacError, ExitCode
 
 COMMANDS = {
     "run": "Run a job on this machine.",
+    "extract": "Write a table of a database as Parquet.",
     "validate": "Check job files and report every problem at once.",
     "show": "Draw the forecast of one entity.",
     "render": "Print what the operator would create for a job.",

@@ -17,8 +17,8 @@ import click
 import yaml
 from rich.console import Console
 
-from almanac.api import Engine, Job, JobError, Reason, Report
-from almanac.cli import summary
+from almanac.api import Engine, ExtractJob, Job, JobError, Reason, Report
+from almanac.cli import extracts, summary
 from almanac.documents import load_documents
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ Examples:
   almanac run -f job.yaml --sample                            train one entity, write nothing
   almanac run -f job.yaml --dry-run                           check the job, its source and memory only
   almanac run -f job.yaml --set spec.horizon=14               with another horizon
+  almanac run -f jobs.yaml --name journal-entries             one job of several in a file
   almanac run -f job.yaml --output json | jq .result.scores   for programs: the report on stdout
   kustomize build . | almanac run -f -                        a job from standard input
 """
@@ -42,9 +43,10 @@ Value = TypeVar("Value")
 
 @click.command(epilog=EPILOG)
 @click.option("-f", "--filename", "path", required=True, metavar="FILE", help="File with the job, or - for stdin.")
+@click.option("--name", metavar="NAME", help="The job to run, where the file holds several.")
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a field first: spec.horizon=14.")
 @click.option(
-    "--sample", is_flag=True, help="Try one entity, or the first 10,000 rows of anomalies, and write nothing."
+    "--sample", is_flag=True, help="Try one entity, 10,000 rows of anomalies, 5 of an extract; write nothing."
 )
 @click.option("--dry-run", is_flag=True, help="Check the job, its source and memory only, and write nothing.")
 @click.option(
@@ -65,6 +67,7 @@ Value = TypeVar("Value")
 @click.option("--debug", is_flag=True, envvar="ALMANAC_DEBUG", help="Show the traceback of a failure.")
 def run(
     path: str,
+    name: str | None,
     overrides: tuple[str, ...],
     sample: bool,
     dry_run: bool,
@@ -89,8 +92,9 @@ def run(
     environment = os.environ | ({"ALMANAC_LOCAL_MEMORY": local_memory} if local_memory else {})
     shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug, environment)
     try:
-        job = load(path, overrides)
+        found = load(path, overrides, name)
         check_installed()
+        job = with_extract(found, path)
     except JobError as error:
         shell.fail(error)
         sys.exit(error.exit_code)
@@ -107,18 +111,35 @@ def new_run_id(now: datetime, token: str) -> str:
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{token}"
 
 
-def load(path: str, overrides: tuple[str, ...] = ()) -> Job:
-    """The one job of a file, with `overrides` applied.
+def load(path: str, overrides: tuple[str, ...] = (), name: str | None = None) -> Job:
+    """The one job of a file, with `overrides` applied: that of a name, or the one that reads what the others extract.
 
     Raises:
         JobError: with every problem of the job, or if there is none, or more than one.
     """
-    jobs = [document for document in load_documents([path]) if not document.foreign]
+    there = [document for document in load_documents([path]) if not document.foreign]
+    jobs = [document for document in there if document.name == name] if name else extracts.consumers(there)
     if len(jobs) != 1:
-        lines = ", ".join(f"{document.name or '?'} (line {document.line})" for document in jobs)
-        found = f"{len(jobs)} jobs, and a run is of one: {lines}" if jobs else "no job of Almanac's"
+        lines = ", ".join(f"{document.name or '?'} (line {document.line})" for document in there)
+        found = (
+            f"{len(there)} jobs, and a run is of one: {lines}: choose with --name" if there else "no job of Almanac's"
+        )
         raise JobError(Reason.INVALID_SPEC, f"{path}: holds {found}")
     return jobs[0].override(overrides).parse()
+
+
+def with_extract(job: Job, path: str) -> Job:
+    """A job that reads an ExtractJob's data set, with the newest complete run of it; any other job as it is.
+
+    Raises:
+        JobError: if there is no manifest of the ExtractJob beside that of the job, or no complete run.
+    """
+    extract = job.spec.extract
+    if extract is None or extract.uri is not None:
+        return job
+    from almanac_jobs.extracted import newest
+
+    return job.reading(newest(extracts.find(extract.name, job.metadata.namespace, path)))
 
 
 def check_installed() -> None:
@@ -163,6 +184,7 @@ class Shell:
                 environment=self.environment,
             ),
             job.spec.engine,
+            resumable=isinstance(job, ExtractJob),
         )
         if outcome.report.message:
             self._warn(outcome.report.message)
@@ -198,7 +220,9 @@ class Shell:
         report = Report.failure(self.run_id, engine, error)
         self._tell(report.model_copy(update={"start_time": self.started, "end_time": datetime.now(UTC)}))
 
-    def _launch(self, work: Callable[[Progress], Value], asked: Engine = Engine.LOCAL) -> Value:
+    def _launch(
+        self, work: Callable[[Progress], Value], asked: Engine = Engine.LOCAL, *, resumable: bool = False
+    ) -> Value:
         """The value of work that may fail or be stopped by a signal, which ends the process."""
         from almanac_jobs.launch import Done, launch
         from almanac_jobs.progress import Progress
@@ -212,6 +236,10 @@ class Shell:
         if progress.choice and progress.choice.warning:
             self._warn(progress.choice.warning)
         self.fail(ended.error, progress.engine(asked))
+        if resumable and ended.error.exit_code.worth_a_retry:
+            click.echo(
+                f"What is read is kept: the same command with --run-id {self.run_id} goes on from there.", err=True
+            )
         if ended.stuck:
             sys.stdout.flush()
             os._exit(ended.exit_code)

@@ -18,6 +18,7 @@ from rich.text import Text
 from almanac.api.errors import JobError, Reason
 
 if TYPE_CHECKING:
+    from almanac_jobs.extracted import Extract
     from almanac_jobs.model import EntityModel, Model, Results
     from almanac_jobs.report.highlights import Fan
     from almanac_jobs.scoring import AnomalyRun
@@ -91,13 +92,14 @@ def show(uri: str, entity: str | None, horizon: int | None, output: Path | None)
 
 
 def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | Oddities | None:
-    """The entity; None if none was asked for, and some were listed instead.
+    """The entity; None if none was asked for, and some were listed instead, or there is a data set without any.
 
     Raises:
         JobError: if there is no complete run, or it has no such entity.
     """
     try:
         import almanac_jobs
+        from almanac_jobs.extracted import Extract
         from almanac_jobs.model import EntityModel, Model, UnknownEntityError
 
         model = almanac_jobs.load(uri)
@@ -106,6 +108,9 @@ def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | Odditi
             Reason.NOT_INSTALLED,
             f"almanac show needs {error.name}, which is not installed: pip install 'almanac[local]'",
         ) from error
+    if isinstance(model, Extract):
+        _contents(model, uri)
+        return None
     if isinstance(model, EntityModel):
         return _alone(model, entity, horizon)
     if entity is None:
@@ -203,6 +208,23 @@ def _fan(forecasts: Any, history: Any, settings: Mapping[str, Any]) -> Fan:
 
     bands = [Band(level, column(f"lo{level:g}"), column(f"hi{level:g}")) for level in settings["intervals"]]
     return Fan(starts(past), values, starts(calendar.periods(times)), column("mean"), tuple(bands))
+
+
+def _contents(extract: Extract, uri: str) -> None:
+    """What a data set is of, its columns, and how to read it."""
+    from almanac_jobs.report.words import count
+
+    source = extract.report["source"]
+    console = Console(highlight=False)
+    rows, files = count(source["rows"]), count(len(extract.uris))
+    console.print(Text.assemble((f"{rows} rows", "bold"), f"   as of {source['snapshot']}, in {files} files"))
+    job = extract.report["job"]
+    console.print(Text(f"{job['namespace']}/{job['name']}, run {extract.report['run']}", style="dim"))
+    table = _table("column", "in the database", "in Parquet")
+    for one in extract.report["extract"]["columns"]:
+        table.add_row(one["name"], one["sqlType"], one["type"])
+    console.print(Padding(table, (1, 0)))
+    click.echo(f"In Python: almanac_jobs.load({uri!r}).to_table()")
 
 
 def _list(model: Results, uri: str) -> None:

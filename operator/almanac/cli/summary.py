@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from almanac_jobs.detecting import Trial
     from almanac_jobs.forecasting import Sample
     from almanac_jobs.report.anomalies import AnomalyData
+    from almanac_jobs.report.extract import ExtractData, Preview
     from almanac_jobs.report.page import Headline, ReportData
     from almanac_jobs.run import Outcome
     from almanac_jobs.task import Look
@@ -27,14 +28,19 @@ if TYPE_CHECKING:
 _TONES = {"good": "green", "mixed": "yellow", "bad": "red", "plain": "bold"}
 SHOWN = 5
 """Periods of a sample's forecast that are shown."""
+COLUMNS = 40
+"""Columns of an extract that are shown."""
 
 
 def show_outcome(job: Job, outcome: Outcome, console: Console) -> None:
     """A run in a screen: how good it was, what became of the data, where the results are, what to type next."""
+    from almanac_jobs.report.extract import ExtractData
     from almanac_jobs.report.page import ReportData
 
     if isinstance(outcome.page, ReportData):
         _show_forecasts(job, outcome.page, outcome.report, console)
+    elif isinstance(outcome.page, ExtractData):
+        _show_extract(outcome.page, outcome.report, console)
     else:
         _show_anomalies(job, outcome.page, outcome.report, console)
 
@@ -88,6 +94,28 @@ def _show_anomalies(job: Job, page: AnomalyData, report: Report, console: Consol
     _next(job, page.worst[0].keys["entity"] if page.worst else None, console)
 
 
+def _show_extract(page: ExtractData, report: Report, console: Console) -> None:
+    from almanac_jobs.report import words
+    from almanac_jobs.report.extract import headline
+
+    seconds = sum(page.durations.values())
+    speed = f", {words.count(round(page.read / seconds))} a second" if seconds > 0 else ""
+    _headline(headline(page), console)
+    facts = _grid()
+    facts.add_row("run", page.run)
+    facts.add_row("read", f"{words.count(page.read)} rows in {words.duration(seconds)}{speed}")
+    facts.add_row("key", ", ".join(page.key) or "none: one connection has read everything")
+    _written(facts, report, console)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("column", "in the database", "in Parquet"):
+        table.add_column(name, header_style="dim")
+    for column in page.columns[:COLUMNS]:
+        table.add_row(*column)
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
+    if len(page.columns) > COLUMNS:
+        console.print(f"  … {words.count(len(page.columns))} columns in all")
+
+
 def _headline(told: Headline, console: Console) -> None:
     console.print(Text.assemble(("✓ ", "green"), (told.title, _TONES[told.tone])))
     console.print(Padding(Text(told.detail), (0, 0, 1, 2), expand=False))
@@ -119,15 +147,29 @@ def _program() -> str:
     return shlex.quote(str(called)) if called.name == "almanac" and shutil.which("almanac") is None else "almanac"
 
 
-def show_sample(sample: Sample | Trial, console: Console) -> None:
-    """A sample: what was trained on what, and what came of it."""
+def show_sample(sample: Sample | Trial | Preview, console: Console) -> None:
+    """A sample: what was trained on what, and what came of it; of an extract, its columns and first rows."""
     from almanac_jobs.forecasting import Sample
+    from almanac_jobs.report.extract import Preview
 
     if isinstance(sample, Sample):
         _show_sample(sample, console)
+    elif isinstance(sample, Preview):
+        _show_preview(sample, console)
     else:
         _show_trial(sample, console)
     console.print("  This was a sample: nothing was written. Leave out --sample to run the job.", soft_wrap=True)
+
+
+def _show_preview(preview: Preview, console: Console) -> None:
+    key = f"by {', '.join(preview.key)}" if preview.key else "which has no key"
+    console.print(Text.assemble(("✓", "green"), f" read the first rows of {preview.relation}, {key}"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("column", "in the database", "in Parquet", "first rows"):
+        table.add_column(name, header_style="dim")
+    for name, declared, kind in preview.columns:
+        table.add_row(name, declared, kind, ", ".join(str(row[name]) for row in preview.rows[:3]))
+    console.print(Padding(table, (0, 0, 1, 2), expand=False))
 
 
 def _show_trial(trial: Trial, console: Console) -> None:

@@ -43,14 +43,15 @@ def echo(records: Sequence[JobRecord], style: str, *, namespaces: bool = False, 
 def rows(records: Sequence[JobRecord], now: datetime, *, wide: bool = False, namespaces: bool = False) -> str:
     """A line for each job under a head, as `kubectl get` prints them."""
     scores = sorted({RESOURCES[record.kind].score for record in records})
-    head = ["NAME", "PHASE", "ENGINE", "PROGRESS", "ENTITIES", *(score.upper() for score in scores)]
+    counts = sorted({RESOURCES[record.kind].count for record in records})
+    head = ["NAME", "PHASE", "ENGINE", "PROGRESS", *(name.upper() for name in (*counts, *scores))]
     head = [
         *(["NAMESPACE"] if namespaces else []),
         *head,
         *(["REASON", "WORKERS", "RUN", "RESULT"] if wide else []),
         "AGE",
     ]
-    table = [head, *(_row(record, scores, now, wide=wide, namespaces=namespaces) for record in records)]
+    table = [head, *(_row(record, counts, scores, now, wide=wide, namespaces=namespaces) for record in records)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     for place, record in enumerate(records, start=1):
@@ -61,15 +62,18 @@ def rows(records: Sequence[JobRecord], now: datetime, *, wide: bool = False, nam
     return "\n".join(lines)
 
 
-def _row(record: JobRecord, scores: Iterable[str], now: datetime, *, wide: bool, namespaces: bool) -> list[str]:
+def _row(
+    record: JobRecord, counts: Iterable[str], scores: Iterable[str], now: datetime, *, wide: bool, namespaces: bool
+) -> list[str]:
     status, result = record.status, record.result
+    counted = RESOURCES[record.kind].count
     told = [
         *([record.namespace] if namespaces else []),
         record.name,
         str(record.phase or ""),
         str(status.engine or ""),
         status.progress,
-        f"{result.entities:,}" if result else "",
+        *(f"{getattr(result, name) or 0:,}" if result and name == counted else "" for name in counts),
         *(_score(result.scores[score]) if result and score in result.scores else "" for score in scores),
     ]
     workers = status.workers.ready if status.workers else ""
@@ -157,7 +161,7 @@ def _run(record: JobRecord, now: datetime) -> str:
 
 def summary(result: Result) -> str:
     """A result in one line."""
-    told = [f"{result.entities:,} entities"]
+    told = [f"{result.rows:,} rows" if result.entities is None else f"{result.entities:,} entities"]
     told += [f"{result.failed_entities:,} of them failed"] if result.failed_entities else []
     told += [f"{result.rows:,} rows read"]
     own = {name: value for name, value in result.scores.items() if not name.startswith("seasonalnaive_")}

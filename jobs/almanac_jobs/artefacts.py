@@ -176,6 +176,9 @@ class RunWriter:
             path = info.path.removeprefix(f"{self.folder.path}/")
             if path not in self._files:
                 objects.remove(self.folder / path)
+        for name in objects.folders(self.folder):
+            if name.startswith("."):
+                objects.remove(self.folder / name)
 
     def _write(self, path: str, data: bytes | memoryview) -> dict[str, Any]:
         objects.write(self.folder / path, data)

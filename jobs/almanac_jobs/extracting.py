@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from almanac.api import Engine, ExtractJob, ExtractSpec, JobError, Reason
+from almanac.api import ExtractJob, ExtractSpec, JobError, Reason
 from almanac_jobs import artefacts, objects
-from almanac_jobs.choice import Choice, Footprint
+from almanac_jobs.choice import Footprint
 from almanac_jobs.engines.local import map_unordered
 from almanac_jobs.extract import database, folders
 from almanac_jobs.extract.arranging import KEYS, Arranging, referred
@@ -83,7 +83,6 @@ def carry_out(job: ExtractJob, task: Task) -> Made[ExtractData]:
     Raises:
         JobError: whatever a person can mend.
     """
-    task.settle(Choice(Engine.LOCAL, "an extract is read by one process, whose memory does not follow the table"))
     task.begun = task.resumable = True
     with scratch(task.writer.folder) as place:
         for attempt in range(1, ATTEMPTS + 1):
@@ -136,12 +135,16 @@ def look(job: ExtractJob) -> Look:
         session.begin()
         relation = _described(session, job.spec)
         parts, rows = ranges(session, relation, connections)
-    footprint = Footprint(rows or 0, len(relation.columns.columns), relation.bytes, connections * THREAD_BYTES)
-    return Look(len(parts), relation.bytes, footprint, memory_limit(), ())
+    return Look(len(parts), relation.bytes, _footprint(relation, rows, connections), memory_limit(), ())
+
+
+def _footprint(relation: Relation, rows: int | None, connections: int) -> Footprint:
+    return Footprint(rows or 0, len(relation.columns.columns), relation.bytes, connections * THREAD_BYTES)
 
 
 def _connections(spec: ExtractSpec) -> int:
-    return spec.source.connections or min(usable_cores(), CONNECTIONS)
+    """Connections that read at a time: as many as there is memory for, where the job does not say."""
+    return spec.source.connections or max(1, min(usable_cores(), CONNECTIONS, memory_limit() // 2 // THREAD_BYTES))
 
 
 def _called(spec: ExtractSpec) -> str:
@@ -191,6 +194,7 @@ def _read(spec: ExtractSpec, task: Task, place: Any) -> Read:
                 plan = replace(plan, base=None, since=None)
                 parts, rows = ranges(holder, part, _connections(spec))
             plan = replace(plan, ranges=tuple(parts), rows=rows)
+        task.choose(_footprint(relation, plan.rows, _connections(spec)), ())
         state.write_plan(plan)
         before = {number: one for number, one in before.items() if one.range in plan.ranges}
         progress.start("read", plan.rows, "rows")

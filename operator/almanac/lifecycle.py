@@ -20,7 +20,7 @@ from almanac import names, runs, troubles, workers
 from almanac.api import Engine, ExtractRun, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Action, Create, Decision, Delete, Event, Provide, Release, Suspend
+from almanac.decision import SCHEDULE_SKIPPED, Action, Create, Decision, Delete, Event, Provide, Release, Suspend
 from almanac.endings import Ending, ending
 from almanac.executing import executing
 from almanac.observed import Driver, Extract, Observed, Progress, Refusal
@@ -113,8 +113,13 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         message = f"run starts once {_without_run(wanted.name, case.seen.extract)}"
         return Verdict(Phase.PENDING, "WaitingForExtract", message)
     run = runs.claimed(case.job, case.run, case.seen, trigger, case.now, source)
-    changes = {"run": run, "engine": engine, "engine_reason": "", **NO_PROGRESS}
-    changes["next_schedule_time"] = case.due.tick.next
+    changes = {
+        "run": run,
+        "engine": engine,
+        "engine_reason": "",
+        "next_schedule_time": case.due.tick.next,
+        **NO_PROGRESS,
+    }
     reads = f", reads {source}" if source else ""
     return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}{reads}", changes, requeue=case.now)
 
@@ -289,7 +294,7 @@ def _decision(case: Case, verdict: Verdict) -> Decision:
     swept, expiry = _swept(case)
     told = transition(before, made, warning=verdict.warning)
     if case.due.skipped and made.next_schedule_time != before.next_schedule_time:
-        told = (*told, Event("Warning", "ScheduleSkipped", case.due.skipped))
+        told = (*told, Event("Warning", SCHEDULE_SKIPPED, case.due.skipped))
     return Decision(
         status=made,
         actions=tuple(dict.fromkeys((*verdict.actions, *swept))),

@@ -121,7 +121,7 @@ def test_a_worker_that_is_killed_costs_some_trees_and_changes_nothing(
     progress = Killing(pid, 30)
     lost = session.lost
     assert model_of(made, session, 2, progress=progress) == quiet
-    assert session.lost == lost + 1
+    assert session.lost > lost
     assert 60 < progress.trees <= 80  # those from the twentieth on, which were kept, are grown twice
 
 

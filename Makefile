@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-soak reliability bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -22,6 +22,9 @@ demo: $(VENV)/local.stamp $(KERNEL) data/cdnow/_SUCCESS ## Forecast a real data 
 
 test: setup java postgresql ## Run the tests (make test ARGS="-k calendar -x")
 	$(BIN)/pytest $(ARGS)
+
+reliability: setup java ## Run the tests of faults, and write what they saw into docs/reliability.md
+	$(BIN)/pytest -m cell --matrix docs/reliability.md $(ARGS)
 
 lint: setup ## Check style, types and who may import whom
 	$(BIN)/ruff check
@@ -50,6 +53,9 @@ bench-engines: setup java ## The same forecast on one process, Dask and Spark, a
 bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000 jobs at once (about six minutes)
 	$(BIN)/python -m benchmarks.operating $(ARGS)
 
+bench-soak: setup ## 5000 short jobs and an operator that is killed, against the API server of KUBECONFIG (about ten minutes)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
 bench-anomaly: setup data/shuttle/.fetched ## Detectors on published data, speed and memory beside XGBoost by hand (about ten minutes)
 	$(BIN)/python -m benchmarks.anomaly $(ARGS)
 
@@ -66,6 +72,7 @@ crds: setup ## Write crds/ and docs/reference/ from the API's models
 
 chart: setup ## Write what is made in helm/almanac, and from it deploy/ and pages of docs/reference/
 	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.dashboards
 	$(BIN)/python -m tools.deploy
 	$(BIN)/python -m tools.gitops
 	$(BIN)/python -m tools.reference
@@ -77,7 +84,7 @@ constraints: $(VENV)/local.stamp ## Resolve every dependency anew and pin it wit
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --all-extras --group dev --group docs --group peers -o constraints.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra local --group build --constraints constraints.txt -o constraints-local.txt
 	$(BIN)/uv pip compile $(COMPILE) --group compiler -o constraints-compiler.txt
-	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra operator --constraints constraints.txt -o constraints-operator.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra extract --extra operator --constraints constraints.txt -o constraints-operator.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra spark --constraints constraints.txt -o constraints-spark.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra dask --constraints constraints.txt -o constraints-dask.txt
 	$(BIN)/uv pip compile $(COMPILE) --group images --constraints constraints.txt --constraints constraints-compiler.txt -o constraints-images.txt

@@ -168,6 +168,15 @@ class OperatorProcess:
             self._process.wait(30)
         return time.monotonic() - begun
 
+    @property
+    def resident(self) -> float:
+        """Its memory in MiB; 0 while it is not there."""
+        try:
+            lines = Path(f"/proc/{self._process.pid if self._process else 0}/status").read_text().splitlines()
+        except OSError:
+            return 0.0
+        return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
+
     async def up(self) -> None:
         """Wait until it has read what there is.
 

@@ -27,7 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--any-cluster", action="store_true", help="use the cluster of KUBECONFIG although it is another machine's"
     )
+    parser.addoption("--matrix", type=Path, metavar="PAGE", help="write the fault matrix of what ran into this page")
     parser.addoption("--manifests", type=int, default=150, help="how many generated manifests the operator is tried on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    import matrix
+
+    config.addinivalue_line("markers", "cell(cell): a cell of the fault matrix that the test shows: see matrix.cell")
+    if page := config.getoption("--matrix"):
+        config.pluginmanager.register(matrix.Matrix(page))
 
 
 def pytest_report_header() -> str:
@@ -61,6 +70,24 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
         if request.param == "real":
             made = real(*request.getfixturevalue("real_api"), tmp_path)
         yield stack.enter_context(made)
+
+
+@pytest.fixture(autouse=True)
+def laws(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What must hold after every cell of the fault matrix."""
+    if not request.node.get_closest_marker("cell"):
+        yield
+        return
+    import laws
+
+    names = request.fixturenames
+    api = request.getfixturevalue("cluster") if "cluster" in names else None
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in names else None
+    yield
+    if api is not None:
+        laws.hold_in_cluster(api)
+    if folder is not None:
+        laws.hold_in(folder)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Self
 
 import requests
@@ -20,8 +23,14 @@ from kube.cluster import SCHEDULER, Cluster
 from kube.real import free_port
 from kube.waiting import eventually
 from manifests import document
+from matrix import Moment
 
 Raw = dict[str, Any]
+
+LIFE = ("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
+"""Events of a life."""
+_DEAD: list[object] = []
+"""What is left of operators that have died: nobody is to tidy it up."""
 
 
 class Operator:
@@ -64,10 +73,39 @@ class Operator:
             if not self._task.cancelled():
                 self._task.result()
 
+    def die(self) -> None:
+        """End as a process does that is killed: between two steps, with its connections, and with nothing tidied up."""
+        assert self._thread is not None
+        self._loop.set_exception_handler(lambda *_: None)  # its tasks never end, which asyncio would complain about
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._thread = None
+        _DEAD.append((self._loop, asyncio.all_tasks(self._loop)))
+        for one in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            with suppress(OSError):
+                one.get_extra_info("socket")._sock.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It stands still, as a process that got SIGSTOP or a machine that is asleep, and goes on after the block."""
+        still, on = threading.Event(), threading.Event()
+
+        def stand() -> None:
+            still.set()
+            on.wait()
+
+        self._loop.call_soon_threadsafe(stand)
+        assert still.wait(60)
+        try:
+            yield
+        finally:
+            on.set()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.wait([self._task]))
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        with suppress(RuntimeError):  # it has died
+            self._loop.run_until_complete(asyncio.wait([self._task]))
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
 
     def get(self, page: str) -> requests.Response | None:
         """What it answers at a path, `healthz`, `readyz` or `metrics`; None where it does not."""
@@ -123,7 +161,7 @@ class Ledger:
         """The driver that is not over, once there is one."""
 
         def active() -> list[Raw]:
-            return [one for one in self.drivers if not _over(one) and "deletionTimestamp" not in one["metadata"]]
+            return [one for one in self.drivers if not ended(one) and "deletionTimestamp" not in one["metadata"]]
 
         (only,) = eventually(active, "a driver")
         return only
@@ -143,17 +181,44 @@ class Ledger:
         """Let its pod end well."""
         self._cluster.kubelet.exit(self.pod(), 0, raw.success(self.status["run"]["id"]))
 
-    def go_through_all(self) -> None:
-        """Once submitted: run, be suspended and resumed, and succeed."""
+    def live(self, before: Mapping[Moment, Callable[[], object]] = MappingProxyType({})) -> None:
+        """A life with every kind of write: submitted, run, suspended and resumed, successful, and nothing left of it.
+
+        `before` is called at moments of it, each time just before the operator gets something to do.
+        """
+
+        def now(moment: Moment) -> None:
+            before.get(moment, lambda: None)()
+
+        now(Moment.BEFORE)
+        self.submit()
+        self._cluster.kubelet.waiting(self.pod())
         self.run()
+        now(Moment.WHILE)
         self.edit(suspend=True)
         self.until(Phase.SUSPENDED, "Suspended")
         self._cluster.wait(lambda: not self._cluster.client.list("pods"), "the pod to go")
         self.edit(suspend=False)
         self.until(Phase.PENDING, "Resumed")
         self.run()
+        now(Moment.PUBLISHING)
         self.succeed()
         self.until(Phase.SUCCEEDED, "Completed")
+        now(Moment.AFTER)
+        self.edit(ttlSecondsAfterFinished=0)
+        self._cluster.wait(lambda: not self.drivers and not self.config_maps, "what the run has left to go")
+
+    def has_lived(self) -> None:
+        """All of that has happened, and was told, once."""
+        self.has_ended()
+        self.until_events(*LIFE)
+
+    def has_ended(self) -> None:
+        """One run with one driver has ended well."""
+        status = self.status
+        assert (status["run"]["number"], status["run"]["attempts"]) == (1, 1)
+        assert [one["reason"] for one in status["history"]] == ["Completed"]
+        assert status["result"]["entities"] == 5
 
     # What is there to be seen
 
@@ -212,6 +277,7 @@ class Ledger:
             assert found == list(reasons), f"the events are {found}"
 
 
-def _over(driver: Raw) -> bool:
+def ended(driver: Raw) -> bool:
+    """Whether a driver is over."""
     conditions = driver.get("status", {}).get("conditions") or ()
     return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions)

@@ -20,7 +20,7 @@ from almanac import names, runs, troubles, workers
 from almanac.api import Engine, ExtractRun, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Action, Create, Decision, Delete, Event, Provide, Release, Suspend
+from almanac.decision import SCHEDULE_SKIPPED, Action, Create, Decision, Delete, Event, Provide, Release, Suspend
 from almanac.endings import Ending, ending
 from almanac.executing import executing
 from almanac.observed import Driver, Extract, Observed, Progress, Refusal
@@ -294,7 +294,7 @@ def _decision(case: Case, verdict: Verdict) -> Decision:
     swept, expiry = _swept(case)
     told = transition(before, made, warning=verdict.warning)
     if case.due.skipped and made.next_schedule_time != before.next_schedule_time:
-        told = (*told, Event("Warning", "ScheduleSkipped", case.due.skipped))
+        told = (*told, Event("Warning", SCHEDULE_SKIPPED, case.due.skipped))
     return Decision(
         status=made,
         actions=tuple(dict.fromkeys((*verdict.actions, *swept))),

@@ -41,6 +41,10 @@ RESYNC = 600.0
 """Seconds between two comparisons of the store with the cluster: what no watch has told is found then."""
 GATHER = 5.0
 """Seconds from a watch that had to begin anew to the comparison: the others often have to as well."""
+CLOCK_EVERY = 5.0
+"""Seconds between two looks at the clock."""
+JUMP = 2.0
+"""Seconds by which the clock may move against the time that passes, before all is looked at that waits for a time."""
 STUCK = 300.0
 """Seconds that one look at a job may take before the process counts as sick."""
 GRACE = 10.0
@@ -92,10 +96,10 @@ class Operator:
         finally:
             log.info("stopping")
             await asyncio.gather(self._queue.drain(GRACE), self._questions.drain(0))
-            await self._flush()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._flush()
             if self._election is not None:
                 await self._election.release()
 
@@ -103,7 +107,12 @@ class Operator:
         """What goes on beside the watches. Made before them: kopf ends what is made after it."""
         return [
             asyncio.create_task(_forever(name, one), name=name)
-            for name, one in (("election", self._elect), ("resync", self._resync), ("events", self._send))
+            for name, one in (
+                ("election", self._elect),
+                ("resync", self._resync),
+                ("events", self._send),
+                ("clock", self._mind_clock),
+            )
         ]
 
     async def _watch(self) -> None:
@@ -202,6 +211,18 @@ class Operator:
                 await asyncio.sleep(GATHER)
                 self._relisted.set()
 
+    async def _mind_clock(self) -> None:
+        """Look at all jobs when the clock has jumped, or the machine was asleep: they wait for times of the clock."""
+        before = clock_offset()
+        while True:
+            await asyncio.sleep(CLOCK_EVERY)
+            jump = clock_offset() - before
+            if abs(jump) > JUMP:
+                log.warning("the clock has jumped by %+.0f s: all jobs are looked at", jump)
+                before += jump
+                for key in self.store.jobs():
+                    self._queue.add(key)
+
     async def _compare(self, resource: Resource) -> None:
         """Read all objects of a kind, remember what is new, forget what is gone, and look at the jobs concerned."""
         selector = {DRIVERS: names.DRIVER_SELECTOR, PODS: names.POD_SELECTOR}.get(resource, "")
@@ -232,15 +253,17 @@ class Operator:
         """Send what there is to send. What the API cannot take now is sent another time, after all others."""
         outbox = self._reconciler.outbox
         while outbox:
-            namespace, event = outbox.popleft()
+            namespace, event = outbox[0]  # it stays there until it is sent: this may be cancelled meanwhile
             try:
                 await self._cluster.post(EVENTS, namespace, event)
             except ApiError as error:
                 if error.code in (0, 429) or error.code >= 500:
-                    outbox.append((namespace, event))
+                    outbox.rotate(-1)
                     return
                 if not error.conflict:  # it is there already: the answer was lost
                     log.warning("event %s of %s/%s: %s", event["reason"], namespace, event["regarding"]["name"], error)
+            if outbox and outbox[0][1] is event:  # unless it has made way for newer ones
+                outbox.popleft()
 
     def sickness(self) -> list[str]:
         """What is wrong with this process; nothing, if it is well."""
@@ -255,12 +278,21 @@ class Operator:
         return self._ready
 
     def _shown(self) -> Iterable[Metric]:
-        yield gauge("jobs", "Jobs by kind and phase.", ("kind", "phase"), self.store.phases())
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
-        yield gauge("objects", "Objects that the operator remembers.", ("kind",), objects)
-        yield gauge("queue_depth", "Jobs that wait to be looked at.", (), {(): float(self._queue.depth)})
-        ages: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
-        yield gauge("watch_silence_seconds", "Time since a watch has heard from the API.", ("path",), ages)
+        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
+        yield gauge("almanac_jobs", self.store.standings())
+        yield gauge("almanac_objects", objects)
+        yield gauge("almanac_schedule_delay_seconds", self.store.delays(datetime.now(UTC)))
+        yield gauge("almanac_queue_depth", {(): float(self._queue.depth)})
+        yield gauge("almanac_queue_age_seconds", {(): self._queue.age})
+        yield gauge("almanac_reconcile_age_seconds", {(): self._queue.longest})
+        yield gauge("almanac_watch_silence_seconds", silences)
+        yield gauge("almanac_ready", {(): float(self._ready)})
+
+
+def clock_offset() -> float:
+    """What the clock says less the time that has passed: constant, in seconds, while the clock is right."""
+    return time.time() - time.monotonic()
 
 
 def _stop_on_signals() -> None:

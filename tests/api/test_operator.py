@@ -19,13 +19,18 @@ from almanac import names, process
 from almanac.api import Phase, Reason
 from kube.cluster import Cluster
 from kube.waiting import eventually
-from operators import Ledger, Operator
+from matrix import Group, Moment, cell
+from operators import Ledger, Operator, ended
 
 Raw = dict[str, Any]
 
 PAST = "2020-01-01T00:00:00Z"
 """When a schedule was due that nobody has looked at since."""
 YEARLY = "0 0 1 1 *"
+WAITS = "Pending, with the reason and Kubernetes' own words; it starts once the cause is gone."
+AGAIN = "Another pod follows, of the same driver and run; it does not count as a failure."
+COUNTED = "Another pod follows, of the same driver and run, as after a failure: Kubernetes counts it as one."
+LATER = "The next operator finds it, once: nothing is run again, nothing is told twice."
 
 
 def test_from_submission_to_a_report(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
@@ -120,8 +125,14 @@ class TestWaiting:
     @pytest.mark.parametrize(
         ("reason", "message", "told"),
         [
-            ("ErrImagePull", 'failed to pull "almanac:test": not found', "ImagePullBackOff"),
-            ("CreateContainerConfigError", 'secret "ledger-s3" not found', "CreateContainerConfigError"),
+            pytest.param(
+                *("ErrImagePull", 'failed to pull "almanac:test": not found', "ImagePullBackOff"),
+                marks=cell(Group.PODS, "The image cannot be pulled, then it can", Moment.BEFORE, WAITS),
+            ),
+            pytest.param(
+                *("CreateContainerConfigError", 'secret "ledger-s3" not found', "CreateContainerConfigError"),
+                marks=cell(Group.PODS, "The Secret of storage is missing, then it is there", Moment.BEFORE, WAITS),
+            ),
             ("InvalidImageName", "couldn't parse image reference", "InvalidImageName"),
         ],
     )
@@ -134,12 +145,14 @@ class TestWaiting:
         ledger.run()
         ledger.until_events("Submitted", told, "Running")
 
+    @cell(Group.PODS, "No node has room, then one has", Moment.BEFORE, WAITS)
     def test_a_pod_that_fits_nowhere(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit()
         cluster.kubelet.unschedulable(ledger.pod())
         assert ledger.until(Phase.PENDING, "Unschedulable") == "0/3 nodes are available: 3 Insufficient memory."
         ledger.run()
 
+    @cell(Group.PODS, "A quota is used up, then it is raised", Moment.BEFORE, WAITS)
     def test_a_quota(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         cluster.needs_controllers()
         cluster.client.create("resourcequotas", {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}})
@@ -152,6 +165,7 @@ class TestWaiting:
         cluster.client.delete("resourcequotas", "small")
         ledger.run()
 
+    @cell(Group.PODS, "The service account is missing, then it is there", Moment.BEFORE, WAITS)
     def test_a_service_account_that_is_not_there(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         cluster.needs_controllers()
         ledger.submit(serviceAccountName="nobody")
@@ -170,6 +184,12 @@ class TestWaiting:
         ledger.edit(podTemplate={"spec": {"hostNetwork": None}})
         ledger.run()
 
+    @cell(
+        Group.PODS,
+        "The image cannot be pulled, for longer than startDeadlineSeconds",
+        Moment.BEFORE,
+        "Failed, with the reason that it waited for; the driver and its ConfigMap go.",
+    )
     def test_until_the_start_deadline(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(startDeadlineSeconds=2)
         cluster.kubelet.waiting(ledger.pod(), "ErrImagePull", "no such image")
@@ -192,23 +212,42 @@ class TestFailing:
         ledger.until_events("Submitted", "Running", reason)
         assert [one["type"] for one in ledger.status["conditions"] if one["status"] == "True"] == ["Failed", "Stalled"]
 
+    @cell(
+        Group.PODS,
+        "The driver crashes, and no retry is left",
+        Moment.WHILE,
+        "Failed, Error, its exit code.",
+    )
     def test_an_exit_code_alone(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(backoffLimit=0)
         cluster.kubelet.exit(ledger.run(), 3)
         assert ledger.until(Phase.FAILED, "Error") == "the driver ended with exit code 3"
 
+    @cell(
+        Group.PODS,
+        "The driver is OOMKilled, and no retry is left",
+        Moment.WHILE,
+        "Failed, OOMKilled; the message names the limit, and the field that raises it.",
+    )
     def test_out_of_memory(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(backoffLimit=0)
         cluster.kubelet.out_of_memory(ledger.run())
         assert "limit of 4Gi" in ledger.until(Phase.FAILED, "OOMKilled")
 
+    @cell(Group.PODS, "The run takes longer than activeDeadlineSeconds", Moment.WHILE, "Failed, DeadlineExceeded.")
     def test_the_deadline(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         cluster.needs_controllers()
         ledger.submit(activeDeadlineSeconds=3)
         ledger.run()
         assert "not done within 3 s" in ledger.until(Phase.FAILED, "DeadlineExceeded")
 
-    @pytest.mark.parametrize("how", ["evict", "lose_node"])
+    @pytest.mark.parametrize(
+        "how",
+        [
+            pytest.param("evict", marks=cell(Group.PODS, "The driver's pod is evicted", Moment.WHILE, AGAIN)),
+            pytest.param("lose_node", marks=cell(Group.PODS, "The node is lost", Moment.WHILE, AGAIN)),
+        ],
+    )
     def test_a_disruption_is_tried_again(self, cluster: Cluster, operator: Operator, ledger: Ledger, how: str) -> None:
         ledger.submit(backoffLimit=0)
         first = ledger.run()
@@ -218,6 +257,12 @@ class TestFailing:
         ledger.succeed()
         ledger.until(Phase.SUCCEEDED, "Completed")
 
+    @cell(
+        Group.PODS,
+        "The driver crashes, and crashes again",
+        Moment.WHILE,
+        "Retrying, with the reason; after the last attempt Failed, with its number.",
+    )
     def test_a_failure_is_tried_again(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         """Seconds later, so that the status says what happens in between: at once in the embedded API, if not told."""
         ledger.submit(backoffLimit=1)
@@ -246,6 +291,12 @@ class TestFailing:
         ledger.succeed()
         ledger.until(Phase.SUCCEEDED, "Completed")
 
+    @cell(
+        Group.PODS,
+        "The driver (the Job) is deleted, twice",
+        Moment.WHILE,
+        "It is created once more, and says so; the second time: Failed, DriverLost.",
+    )
     def test_a_driver_that_somebody_deletes(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         """It is made once more, and not a third time."""
         cluster.needs_controllers()
@@ -259,6 +310,123 @@ class TestFailing:
         assert ledger.numbers == []
         cluster.wait(lambda: not ledger.config_maps, "its ConfigMap to go")
         ledger.until_events("Submitted", "Running", "Recreated", "Running", "DriverLost")
+
+    @cell(
+        Group.PODS,
+        "The driver is OOMKilled once",
+        Moment.WHILE,
+        "Kubernetes tries again: the same run and driver, and the job says so meanwhile.",
+    )
+    def test_out_of_memory_once(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        ledger.submit(backoffLimit=1)
+        first = ledger.run()
+        cluster.kubelet.out_of_memory(first)
+        cluster.kubelet.run(ledger.pod(but=(first,)))
+        ledger.until(Phase.RUNNING, "Running")
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        assert (ledger.numbers, ledger.status["run"]["attempts"]) == (["1"], 1)
+
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            pytest.param(one, id=one.name, marks=cell(Group.PODS, "The driver's pod is deleted", one, COUNTED))
+            for one in (Moment.BEFORE, Moment.WHILE)
+        ],
+    )
+    def test_a_pod_that_somebody_deletes(
+        self, cluster: Cluster, operator: Operator, ledger: Ledger, moment: Moment
+    ) -> None:
+        ledger.submit(backoffLimit=1)
+        first = ledger.pod() if moment is Moment.BEFORE else ledger.run()
+        cluster.client.delete("pods", first)
+        cluster.kubelet.run(ledger.pod(but=(first,)))
+        ledger.until(Phase.RUNNING, "Running")
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        assert (ledger.numbers, ledger.status["run"]["attempts"]) == (["1"], 1)
+
+    @cell(
+        Group.PODS,
+        "The driver's pod is gone before its report was read",
+        Moment.PUBLISHING,
+        "Succeeded: the Job says so, and the results are published; the message says that the report is lost.",
+    )
+    def test_a_report_that_is_lost(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        ledger.submit()
+        pod = ledger.run()
+        operator.stop()
+        ledger.succeed()
+        cluster.wait(lambda: over(ledger), "the Job to be complete")
+        cluster.client.delete("pods", pod)
+        cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
+        operator.start()
+        assert "lost with its pod" in ledger.until(Phase.SUCCEEDED, "Completed")
+        assert ledger.numbers == ["1"]
+
+    @cell(
+        Group.PODS,
+        "The kubelet does not answer: the pod's phase is Unknown, and it is being deleted for ever",
+        Moment.WHILE,
+        "Stopping, and who stops it. No second pod beside one that may still write; another follows once it is gone.",
+    )
+    def test_a_node_that_does_not_answer(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        ledger.submit()
+        first = ledger.pod()
+        cluster.kubelet.schedule(first, "node-1")
+        ledger.run()
+        cluster.kubelet.lose_contact(first)
+        assert "is being stopped" in ledger.until(Phase.PENDING, "Stopping")
+        assert [one["metadata"]["name"] for one in cluster.client.list("pods")] == [first]
+        cluster.kubelet.lose_node(first)
+        cluster.kubelet.run(ledger.pod(but=(first,)))
+        ledger.until(Phase.RUNNING, "Running")
+
+    @cell(
+        Group.PODS,
+        "The run's ConfigMap is deleted",
+        Moment.BEFORE,
+        "Pending, FailedMount; Failed with that reason at the start deadline. A restart runs it.",
+    )
+    def test_a_config_map_that_somebody_deletes(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        ledger.submit(startDeadlineSeconds=3)
+        pod, driver = ledger.pod(), ledger.driver["metadata"]["name"]
+        cluster.client.delete("configmaps", driver)
+        cluster.kubelet.warn(pod, "FailedMount", f'MountVolume.SetUp failed: configmap "{driver}" not found')
+        assert driver in ledger.until(Phase.PENDING, "FailedMount")
+        ledger.until(Phase.FAILED, "FailedMount")
+        ledger.edit(restartNonce=1, startDeadlineSeconds=600)
+        ledger.run()
+
+    @cell(Group.PODS, "The driver is deleted", Moment.AFTER, "Nothing: the result is on record.")
+    def test_a_driver_that_is_deleted_after_the_end(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        ledger.submit()
+        ledger.run()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        (driver,) = ledger.drivers
+        cluster.client.delete("jobs", driver["metadata"]["name"])
+        cluster.wait(lambda: not ledger.drivers, "the driver to go")
+        ledger.until_events("Submitted", "Running", "Completed")
+        assert ledger.told[:2] == (Phase.SUCCEEDED, "Completed")
+
+    @cell(
+        Group.PODS,
+        "The driver (the Job) is deleted",
+        Moment.BEFORE,
+        "It is created once more, and says so.",
+    )
+    def test_a_driver_that_is_deleted_before_it_starts(
+        self, cluster: Cluster, operator: Operator, ledger: Ledger
+    ) -> None:
+        cluster.needs_controllers()
+        ledger.submit()
+        ledger.pod()
+        cluster.client.delete("jobs", ledger.driver["metadata"]["name"])
+        ledger.until(Phase.PENDING, "Recreated")
+        ledger.run()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
 
     def test_a_spec_that_only_the_operator_can_refuse(self, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(podTemplate={"spec": {"restartPolicy": "Always"}})
@@ -373,6 +541,7 @@ class TestSchedules:
         self.come(cluster)
         ledger.until_events("Submitted", "Running", "Completed", "ScheduleSkipped")
         assert ledger.numbers == ["1"]
+        assert operator.metrics['almanac_schedules_skipped_total{kind="ForecastJob"}'] == 1
 
     def test_no_second_run_beside_an_active_one(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(schedule=YEARLY, concurrencyPolicy="Forbid")
@@ -395,6 +564,7 @@ class TestSchedules:
 class TestAbsence:
     """What happens while no operator runs, is seen by the next one."""
 
+    @cell(Group.OPERATOR, "The job is deleted while no operator runs", Moment.WHILE, "All that it owns goes with it.")
     def test_a_job_that_is_deleted_takes_all_with_it(
         self, cluster: Cluster, operator: Operator, ledger: Ledger
     ) -> None:
@@ -407,12 +577,14 @@ class TestAbsence:
             cluster.wait(lambda plural=plural: not cluster.client.list(plural), f"{plural} to go")  # type: ignore[misc]
         cluster.wait(lambda: not ledger.config_maps, "ConfigMaps to go")
 
+    @cell(Group.OPERATOR, "No operator runs", Moment.BEFORE, LATER)
     def test_a_job_that_was_submitted(self, cluster: Cluster, ledger: Ledger, hasty: None) -> None:
         ledger.submit()
         with Operator(cluster):
             ledger.run()
         ledger.until_events("Submitted", "Running")
 
+    @cell(Group.OPERATOR, "No operator runs", Moment.WHILE, LATER)
     def test_a_run_that_began(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit()
         pod = ledger.pod()
@@ -422,6 +594,7 @@ class TestAbsence:
         ledger.until(Phase.RUNNING, "Running")
         ledger.until_events("Submitted", "Running")
 
+    @cell(Group.OPERATOR, "No operator runs", Moment.PUBLISHING, LATER)
     def test_a_run_that_ended(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit()
         ledger.run()
@@ -432,6 +605,7 @@ class TestAbsence:
         assert ledger.status["result"]["entities"] == 5
         ledger.until_events("Submitted", "Running", "Completed")
 
+    @cell(Group.OPERATOR, "No operator runs", Moment.AFTER, LATER)
     def test_a_job_that_has_ended_long_ago(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         """Its driver is gone, and it is not run again."""
         ledger.submit(ttlSecondsAfterFinished=0)
@@ -447,6 +621,31 @@ class TestAbsence:
         )
         assert ledger.document["metadata"]["resourceVersion"] == version
 
+    def test_metrics_tell_of_a_run_once(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        """Whoever comes to lead in the middle of it counts what it sees happen, and nothing else."""
+        ledger.submit()
+        ledger.run()
+        local = '{engine="local",kind="ForecastJob"}'
+        for name in ("runs_started_total", "run_submit_duration_seconds_count", "run_start_duration_seconds_count"):
+            assert operator.metrics[f"almanac_{name}{local}"] == 1
+        assert operator.metrics['almanac_jobs{kind="ForecastJob",phase="Running",reason="Running"}'] == 1
+        operator.stop()
+        operator.start()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        done = 'almanac_runs_finished_total{engine="local",kind="ForecastJob",phase="Succeeded",reason="Completed"}'
+        cluster.wait(lambda: operator.metrics.get(done) == 1, "the run to be counted")
+        computed = '{engine="local",kind="ForecastJob",outcome="computed"}'
+        assert operator.metrics[f"almanac_run_entities_total{computed}"] == ledger.status["result"]["entities"]
+        assert f"almanac_run_start_duration_seconds_count{local}" not in operator.metrics
+        assert operator.metrics["almanac_ready"] == 1
+
+    @cell(
+        Group.PODS,
+        "The driver is deleted, and no operator runs",
+        Moment.WHILE,
+        "It is created once more, and says so.",
+    )
     def test_a_driver_that_was_deleted(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         cluster.needs_controllers()
         ledger.submit()
@@ -485,3 +684,8 @@ class TestAbsence:
         operator.start()
         ledger.until(phase, reason)
         cluster.wait(lambda: ledger.numbers == numbers, f"drivers of the runs {numbers}")
+
+
+def over(ledger: Ledger) -> bool:
+    """Whether all its drivers have ended."""
+    return all(ended(one) for one in ledger.drivers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ from almanac import handlers
 from almanac.api import Phase
 from kube.client import Client
 from kube.cluster import Cluster, own_definitions
+from kube.faults import Fault
 from kube.rest import Embedded
 from kube.server import Server
+from matrix import Group, Moment, cell
 from operators import Ledger, Operator
 
 WRITES: dict[str, dict[str, Any]] = {
@@ -25,68 +27,126 @@ WRITES: dict[str, dict[str, Any]] = {
     "deletion": {"method": "DELETE", "path": "/(jobs|configmaps)/[^/]+$"},
 }
 """Every request with which an operator changes something."""
+AT: dict[Moment, tuple[str, ...]] = {
+    Moment.BEFORE: ("status", "ConfigMap", "driver", "event"),
+    Moment.WHILE: ("status", "suspension", "event"),
+    Moment.PUBLISHING: ("status", "event"),
+    Moment.AFTER: ("deletion",),
+}
+"""What it changes when."""
 READS: dict[str, Any] = {"method": "GET", "path": ".", "times": 3}
 
 
-def live(cluster: Cluster, ledger: Ledger) -> None:
-    """A life with every kind of write: a run that is suspended and resumed, succeeds, and leaves nothing behind."""
-    ledger.submit(ttlSecondsAfterFinished=0)
-    ledger.go_through_all()
-    cluster.wait(lambda: not ledger.drivers and not ledger.config_maps, "what the run has left to go")
+AGAIN = "What was asked is asked again, and found done if it was: the run goes on, each event is told once."
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "conflict": ({"status": 409}, "The job is read anew, and its status decided anew: nothing is overwritten."),
+    "too-many": (
+        {"status": 429, "retry_after": 1},
+        "The request waits as long as it is told to; the run goes on.",
+    ),
+    "error": ({"status": 500}, AGAIN),
+    "unavailable": ({"status": 503}, AGAIN),
+    "timeout-after-all": ({"status": 504, "late": True}, AGAIN),
+    "hang-up": ({"reset": True}, AGAIN),
+    "lost-answer": ({"reset": True, "late": True}, AGAIN),
+}
+"""How a write fails, and what comes of it."""
+CALLED = {
+    "conflict": "A status was changed by somebody else meanwhile (409)",
+    "too-many": "The API server has too much to do (429, Retry-After)",
+    "error": "The API server fails (500)",
+    "unavailable": "The API server is not available (503)",
+    "timeout-after-all": "The API server gives up waiting, and has written all the same (504)",
+    "hang-up": "The connection breaks before a write",
+    "lost-answer": "The connection breaks after a write: the answer is lost",
+}
 
 
-def lived(ledger: Ledger) -> None:
-    """All of that has happened once."""
-    status = ledger.status
-    assert (status["run"]["number"], status["run"]["attempts"]) == (1, 1)
-    assert [one["reason"] for one in status["history"]] == ["Completed"]
-    assert status["result"]["entities"] == 5
-    ledger.until_events("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
+def failing_writes() -> Iterator[Any]:
+    """Each way to fail at each moment."""
+    for name, (fault, expected) in FAULTS.items():
+        for moment, writes in AT.items():
+            # nothing but a status is written over a version
+            if chosen := [one for one in writes if name != "conflict" or one == "status"]:
+                mark = cell(Group.API, CALLED[name], moment, expected)
+                yield pytest.param(fault, moment, chosen, id=f"{name}-{moment.name.lower()}", marks=mark)
 
 
-@pytest.mark.parametrize(
-    ("fault", "writes"),
-    [
-        ({"status": 409}, ["status"]),  # nothing else is written over a version
-        ({"status": 429, "retry_after": 1}, ["status", "driver"]),
-        ({"status": 500}, WRITES),
-        ({"status": 503}, WRITES),
-        ({"status": 504, "late": True}, WRITES),
-        ({"reset": True}, WRITES),
-        ({"reset": True, "late": True}, WRITES),
-    ],
-    ids=["conflict", "too-many", "error", "unavailable", "timeout-after-all", "hang-up", "lost-answer"],
-)
+@pytest.mark.parametrize(("fault", "moment", "writes"), list(failing_writes()))
 def test_each_write_fails_once(
-    cluster: Cluster, operator: Operator, ledger: Ledger, fault: dict[str, Any], writes: Iterable[str]
+    cluster: Cluster, operator: Operator, ledger: Ledger, fault: dict[str, Any], moment: Moment, writes: list[str]
 ) -> None:
     cluster.needs_controllers()
-    faults = [cluster.server.fault(**WRITES[name], **fault) for name in writes]
-    live(cluster, ledger)
-    lived(ledger)
+    faults: list[Fault] = []
+
+    def arm() -> None:
+        faults.extend(cluster.server.fault(**WRITES[name], **fault, agent="almanac") for name in writes)
+
+    ledger.live({moment: arm})
+    ledger.has_lived()
     assert not [one for one in faults if one.times]
 
 
+@cell(Group.API, "The first reads fail (429, 500, hang-up)", Moment.BEFORE, "Nothing is decided before all was read.")
 @pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 1}, {"status": 500}, {"reset": True}])
 def test_reads_fail(cluster: Cluster, hasty: None, ledger: Ledger, fault: dict[str, Any]) -> None:
     """From the first request on."""
     cluster.needs_controllers()
     reads = cluster.server.fault(**READS, **fault, agent="almanac")
     with Operator(cluster):
-        live(cluster, ledger)
-        lived(ledger)
+        ledger.live()
+        ledger.has_lived()
     assert not reads.times
 
 
+@cell(Group.API, "The API server takes a request and never answers", Moment.BEFORE, AGAIN)
 def test_requests_that_nobody_answers(
     cluster: Cluster, operator: Operator, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.needs_controllers()
     monkeypatch.setattr(api, "TIMEOUT", 1.0)
     faults = [cluster.server.fault(**WRITES[name], delay=3) for name in ("status", "driver")]
-    live(cluster, ledger)
-    lived(ledger)
+    ledger.live()
+    ledger.has_lived()
     assert not [one for one in faults if one.times]
+
+
+SILENT = "A watch that hears not even a bookmark is given up and begun anew: what happened meanwhile is found."
+FOUND = "The watch begins anew, and everything is compared: what happened meanwhile is found."
+
+
+def ends_of_watches() -> Iterator[Any]:
+    """Each way in which watches end, at each moment."""
+    for way, fault in {
+        "end": "Every watch ends",
+        "break": "The connection of every watch breaks",
+        "are-too-old": "Every watch is too old to go on (410: etcd was compacted)",
+        "come-back-without-a-server": "The API server is away for a while",
+    }.items():
+        for moment in Moment:
+            yield pytest.param(
+                way, moment, id=f"{way}-{moment.name.lower()}", marks=cell(Group.API, fault, moment, FOUND)
+            )
+
+
+def interrupt(server: Server, way: str) -> None:
+    """End all watches."""
+    if way == "come-back-without-a-server":
+        with server.away():
+            pass
+        return
+    if way == "are-too-old":
+        server.compact()
+    server.drop_watches(clean=way != "break")
+
+
+@pytest.mark.parametrize(("way", "moment"), list(ends_of_watches()))
+def test_watches_end_and_a_life_goes_on(
+    cluster: Cluster, operator: Operator, ledger: Ledger, way: str, moment: Moment
+) -> None:
+    cluster.needs_controllers()
+    ledger.live({moment: lambda: interrupt(cluster.server, way)})
+    ledger.has_lived()
 
 
 @pytest.mark.parametrize("way", ["end", "break", "are-too-old", "come-back-without-a-server"])
@@ -94,25 +154,16 @@ def test_watches_end(cluster: Cluster, operator: Operator, ledger: Ledger, way: 
     """And what happens until they are back is found."""
     cluster.needs_controllers()
 
-    def interrupt() -> None:
-        if way == "are-too-old":
-            cluster.server.compact()
-        if way == "come-back-without-a-server":
-            with cluster.server.away():
-                pass
-        else:
-            cluster.server.drop_watches(clean=way != "break")
-
     ledger.submit()
     pod = ledger.pod()
-    interrupt()
+    interrupt(cluster.server, way)
     cluster.kubelet.run(pod)
     ledger.until(Phase.RUNNING, "Running")
-    interrupt()
+    interrupt(cluster.server, way)
     cluster.client.delete("jobs", ledger.driver["metadata"]["name"])
     ledger.until(Phase.PENDING, "Recreated")
     ledger.run()
-    interrupt()
+    interrupt(cluster.server, way)
     ledger.succeed()
     ledger.until(Phase.SUCCEEDED, "Completed")
     status = ledger.status
@@ -120,6 +171,8 @@ def test_watches_end(cluster: Cluster, operator: Operator, ledger: Ledger, way: 
     assert [one["reason"] for one in status["history"]] == ["Completed"]
 
 
+@cell(Group.API, "Every watch stays open and falls silent", Moment.BEFORE, SILENT)
+@cell(Group.API, "Every watch stays open and falls silent", Moment.WHILE, SILENT)
 def test_watches_fall_silent(cluster: Cluster, hasty: None, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that are open and dead are given up after a while."""
     monkeypatch.setattr(handlers, "SILENCE", 1.0)
@@ -135,6 +188,12 @@ def test_watches_fall_silent(cluster: Cluster, hasty: None, ledger: Ledger, monk
         ledger.until_events("Submitted", "Running", "Completed")
 
 
+@cell(
+    Group.API,
+    "Every watch is silent for longer than the limit",
+    Moment.BEFORE,
+    "/healthz says which and fails, so that the process is started again; nothing is lost of what came meanwhile.",
+)
 def test_health(cluster: Cluster, hasty: None, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose watches have heard nothing for too long is sick, although it runs and the API answers."""
     monkeypatch.setattr(handlers, "DEAD", 3.0)
@@ -150,6 +209,7 @@ def test_health(cluster: Cluster, hasty: None, ledger: Ledger, monkeypatch: pyte
         cluster.wait(lambda: healthy(operator), "health")
 
 
+@cell(Group.API, "The job is changed after an outage", Moment.WHILE, "The first run is stopped, and one other begins.")
 def test_an_outage(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
     ledger.submit()
     ledger.run()
@@ -161,6 +221,9 @@ def test_an_outage(cluster: Cluster, operator: Operator, ledger: Ledger) -> None
     ledger.until_events("Submitted", "Running", "Replacing", "Submitted", "Running")
 
 
+@cell(
+    Group.API, "The API server comes after the operator", Moment.BEFORE, "/readyz waits; then what is there is seen to."
+)
 def test_an_operator_that_comes_before_its_api(cluster: Cluster, hasty: None, ledger: Ledger) -> None:
     ledger.submit()
     with cluster.server.away():
@@ -175,6 +238,12 @@ def test_an_operator_that_comes_before_its_api(cluster: Cluster, hasty: None, le
     ledger.until_events("Submitted", "Running")
 
 
+@cell(
+    Group.API,
+    "The CustomResourceDefinitions come after the operator",
+    Moment.BEFORE,
+    "/readyz waits, the log says for what; then what is there is seen to.",
+)
 def test_an_operator_that_comes_before_its_kinds(hasty: None, tmp_path: Any) -> None:
     """Of the embedded API alone: a real one is not to lose what others use."""
     with Server(Embedded()) as server:
@@ -190,6 +259,22 @@ def test_an_operator_that_comes_before_its_kinds(hasty: None, tmp_path: Any) -> 
             ledger.run()
 
 
+def test_an_event_that_is_under_way_when_the_operator_stops(
+    cluster: Cluster, operator: Operator, ledger: Ledger
+) -> None:
+    fault = cluster.server.fault(**WRITES["event"], delay=60)
+    ledger.submit()
+    cluster.wait(lambda: not fault.times, "the event to be under way")
+    operator.stop()
+    ledger.until_events("Submitted")
+
+
+@cell(
+    Group.API,
+    "The job is edited while it is looked at",
+    Moment.BEFORE,
+    "Its status is of the job as it is now.",
+)
 def test_a_job_that_changes_while_it_is_looked_at(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
     """A status is written over the version that it was decided on, or decided anew."""
     cluster.server.fault(**WRITES["status"], delay=0.5)

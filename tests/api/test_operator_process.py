@@ -17,10 +17,14 @@ from almanac.api import Phase
 from almanac.leader import Timing
 from kube.cluster import Cluster
 from kube.real import free_port
+from matrix import Group, Moment, cell
 from operators import Ledger, Operator
 from tools import chart
 
 LEASE = "almanac-operator"
+ONE_ACTS = "Names follow from job and run, and a status is written over the version that was read: one driver, one end."
+NEXT = "The next one finds what is on record and what is there, and goes on from that: nothing is done twice."
+TAKEN_OVER = "The standby goes on from what is on record."
 
 
 @pytest.fixture
@@ -36,6 +40,7 @@ def leads(operator: Operator) -> bool:
 class TestSeveral:
     """One acts, the others wait: see docs/operator.md."""
 
+    @cell(Group.OPERATOR, "The leader is asked to stop", Moment.BEFORE, f"It lets go of the Lease. {TAKEN_OVER}")
     def test_a_standby_begins_when_the_leader_is_asked_to_stop(
         self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger
     ) -> None:
@@ -54,6 +59,7 @@ class TestSeveral:
         assert (lease.get("holderIdentity") or "", lease["leaseTransitions"]) == ("", 2)
         ledger.until_events("Submitted", "Running")
 
+    @cell(Group.OPERATOR, "The leader has died", Moment.BEFORE, f"Its Lease runs out. {TAKEN_OVER}")
     def test_a_leader_that_died(self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger) -> None:
         """Its Lease is renewed no more: nobody waits for it."""
         dead = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2020-01-01T00:00:00.000000Z"}
@@ -63,6 +69,12 @@ class TestSeveral:
             ledger.run()
             assert cluster.client.get("leases", LEASE)["spec"]["holderIdentity"] == "b"
 
+    @cell(
+        Group.OPERATOR,
+        "The leader cannot renew its Lease",
+        Moment.BEFORE,
+        "It stops to act before another may begin, and goes on once it leads again.",
+    )
     def test_a_leader_that_cannot_renew_its_lease_does_nothing(
         self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger
     ) -> None:
@@ -78,15 +90,15 @@ class TestSeveral:
             last = max(number for number, path in enumerate(requests) if "/leases" not in path)
             assert last > min(number for number, path in enumerate(requests) if path.endswith("/status"))
 
+    @cell(Group.OPERATOR, "Two operators act at once", Moment.BEFORE, ONE_ACTS)
+    @cell(Group.OPERATOR, "Two operators act at once", Moment.WHILE, ONE_ACTS)
+    @cell(Group.OPERATOR, "Two operators act at once", Moment.PUBLISHING, ONE_ACTS)
+    @cell(Group.OPERATOR, "Two operators act at once", Moment.AFTER, ONE_ACTS)
     def test_two_that_act_at_once_do_no_harm(self, cluster: Cluster, hasty: None, ledger: Ledger) -> None:
         cluster.needs_controllers()
         with Operator(cluster), Operator(cluster):
-            ledger.submit()
-            ledger.go_through_all()
-        status = ledger.status
-        assert (status["run"]["number"], status["run"]["attempts"]) == (1, 1)
-        assert ledger.numbers == ["1"]
-        ledger.until_events("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
+            ledger.live()
+        ledger.has_lived()
 
 
 class TestProgram:
@@ -109,6 +121,7 @@ class TestProgram:
             finally:
                 process.kill()
 
+    @cell(Group.OPERATOR, "The operator is asked to stop (SIGTERM)", Moment.WHILE, "The run goes on without it.")
     def test_it_is_asked_to_stop(self, cluster: Cluster, ledger: Ledger) -> None:
         ledger.submit()
         with self.started(cluster) as process:
@@ -118,6 +131,7 @@ class TestProgram:
         assert not cluster.client.get("leases", LEASE)["spec"].get("holderIdentity")
         ledger.until_events("Submitted", "Running")
 
+    @cell(Group.OPERATOR, "The operator is killed (SIGKILL)", Moment.BEFORE, NEXT)
     def test_it_is_killed(self, cluster: Cluster, ledger: Ledger) -> None:
         """Between the write that puts a run on record and the creation of its driver: the next one does that."""
         cluster.server.fault(method="POST", path="/jobs$", delay=60)
@@ -150,11 +164,8 @@ def test_roles_of_namespaces_alone(cluster: Cluster, hasty: None, ledger: Ledger
     reply = cluster.client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
     reply.raise_for_status()
     with Operator(cluster, token=reply.json()["status"]["token"], namespace=home, lease=LEASE) as operator:
-        ledger.submit(ttlSecondsAfterFinished=0)
-        cluster.kubelet.waiting(ledger.pod())
-        ledger.go_through_all()
-        cluster.wait(lambda: not ledger.drivers and not ledger.config_maps, "what the run has left to go")
-        ledger.until_events("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
+        ledger.live()
+        ledger.has_lived()
         asked = [name for name in operator.metrics if name.startswith("almanac_api_requests_total")]
     assert not [name for name in asked if '"403"' in name or '"401"' in name]
     assert [name for name in asked if '"201"' in name]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Switches:
 
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    made: list[Any] = field(default_factory=list)
     away: bool = False
     muted: bool = False
     generation: int = 0

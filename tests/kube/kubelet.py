@@ -101,6 +101,33 @@ class Kubelet:
         self._write(pod, status, **{DISRUPTION: ("True", "DeletionByPodGC", message)})
         self.remove(pod)
 
+    def lose_contact(self, pod: str) -> None:
+        """The node does not answer any more: its pods are unknown, and asked to go, and nobody is there to do so."""
+        status = {
+            "phase": "Unknown",
+            "reason": "NodeLost",
+            "message": "Node which was running pod is unresponsive",
+        }
+        message = "Taint manager: deleting due to NoExecute taint"
+        self._write(pod, status, **{DISRUPTION: ("True", "DeletionByTaintManager", message), "Ready": "Unknown"})
+        self._client.delete("pods", pod, "")
+
+    def warn(self, pod: str, reason: str, message: str) -> None:
+        """A warning event about a pod, as kubelets send them."""
+        about = self._client.get("pods", pod)["metadata"]
+        event = {
+            "metadata": {"generateName": f"{pod}."},
+            "involvedObject": {"kind": "Pod", "name": pod, "namespace": about["namespace"], "uid": about["uid"]},
+            "reason": reason,
+            "message": message,
+            "type": "Warning",
+            "source": {"component": "kubelet"},
+            "firstTimestamp": _now(),
+            "lastTimestamp": _now(),
+            "count": 1,
+        }
+        self._client.create("events", event)
+
     def remove(self, pod: str) -> None:
         """What a kubelet does at the end of a pod that is being deleted."""
         self._client.delete("pods", pod, "", gracePeriodSeconds=0)

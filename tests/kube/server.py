@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
@@ -101,6 +102,11 @@ class Server:
         """Every request so far."""
         return self.switches.requests
 
+    @property
+    def made(self) -> list[Any]:
+        """Every Job that was created, as the answers said, whether they arrived or not."""
+        return self.switches.made
+
     def fault(self, **what: Any) -> Fault:
         """Add a Fault."""
         made = Fault(**what)
@@ -172,6 +178,8 @@ class Server:
             if watches:
                 return await self._watch(request)
             answer = await self._backend.answer(request)
+            if answer.status == 201 and request.path.endswith("/jobs") and "dryRun" not in request.query:
+                self.switches.made.append(json.loads(answer.body))  # type: ignore[arg-type]
             if fault:
                 await self._fail(fault, request)
         except Refusal as refusal:

@@ -183,13 +183,13 @@ def child(name: str, url: str, out: str) -> None:
     print(json.dumps({"rows": rows, "seconds": seconds, "cpu": cpu, "peak": used.ru_maxrss / 1024}))
 
 
-def speed(rounds: int, rows: int) -> dict[str, Any]:
-    """All contenders in turns."""
+def speed(rounds: int, rows: int, names: list[str]) -> dict[str, Any]:
+    """Contenders in turns."""
     best: dict[str, dict[str, float]] = {}
     with server() as database, tempfile.TemporaryDirectory(prefix="almanac-extract-") as folder:
         database.run(*TABLE.format(rows=rows).split(";"))
         for number in range(rounds):
-            for name in CONTENDERS:
+            for name in names:
                 out = Path(folder) / f"{name}-{number}"
                 command = [sys.executable, "-m", "benchmarks.extract", "--child", name, database.url, str(out)]
                 before = database.cpu
@@ -335,6 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, help="these contenders, almanac among them")
     parser.add_argument("--kills", type=int, default=0, help="kill so often, instead of measuring")
     parser.add_argument("--seed", type=int, default=20261121)
     parser.add_argument("--child", nargs=3, metavar=("NAME", "URL", "OUT"), help=argparse.SUPPRESS)
@@ -345,7 +346,7 @@ def main() -> None:
     elif options.kills:
         print(json.dumps(kills(options.kills, options.rows or 200_000, options.seed)))
     else:
-        print(json.dumps(speed(options.rounds, options.rows or ROWS)))
+        print(json.dumps(speed(options.rounds, options.rows or ROWS, options.only or list(CONTENDERS))))
 
 
 if __name__ == "__main__":

@@ -112,9 +112,10 @@ def _operator() -> str:
             ]
             + [
                 Panel(
-                    "Furthest behind its schedule",
+                    "Late by schedule",
                     {"": f"max(almanac_schedule_delay_seconds{{{kinds}}})"},
                     "s",
+                    "The job that is furthest behind.",
                     kind=stat.Panel,
                     width=4,
                     height=4,

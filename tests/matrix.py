@@ -37,6 +37,8 @@ class Moment(StrEnum):
 
     BEFORE = "before the driver starts"
     WHILE = "while it runs"
+    READING = "while it reads"
+    WRITING = "while it writes"
     PUBLISHING = "at publishing"
     AFTER = "after the end"
 

@@ -116,6 +116,8 @@ def decide(asked: Engine, footprint: Footprint, clusters: Sequence[Engine], here
     if footprint.memory <= here.most:
         return Choice(Engine.LOCAL, f"{footprint} take {need} of memory at most, and one process may take {most}")
     figures = f"{footprint} may take {need} of memory, and one process may take {most} of {_size(here.memory)}"
+    if not clusters:
+        return Choice(Engine.LOCAL, f"{figures}: this kind of job has no other engine")
     if here.hand_over:
         raise JobError(Reason.TOO_BIG_FOR_LOCAL, f"spec.source.uri: {figures}")
     reached = [one for one in clusters if any(here.environment.get(name) for name in ADDRESSES[one])]
@@ -124,8 +126,6 @@ def decide(asked: Engine, footprint: Footprint, clusters: Sequence[Engine], here
     found = next((one for one in wanted if not lacking[one]), None)
     if found is not None:
         return Choice(found, figures)
-    if not wanted:
-        return Choice(Engine.LOCAL, f"{figures}: this kind of job has no other engine")
     missing = "; ".join(f"{one} needs {what}" for one, what in lacking.items())
     why = f"{figures}: no other engine is installed"
     return Choice(Engine.LOCAL, why, f"spec.engine: auto is local, and the run may stop for want of memory: {missing}")

@@ -21,8 +21,8 @@ from almanac_jobs.work import BucketWork
 
 BYTES_PER_ROW = 64
 """Memory that a row of the source takes at most, besides what it takes in its file: that of an observation."""
-CLUSTERS = (Engine.DASK, Engine.SPARK)
-"""Engines besides this process, the one that suits this kind of job best first."""
+SPARK_ROWS = 1_000_000_000
+"""Rows from which on Spark's shuffle is the better one: Dask's needs tasks of more and more memory (`engines.dask`)."""
 
 
 def carry_out(job: ForecastJob, task: Task) -> Made[ReportData]:
@@ -33,7 +33,7 @@ def carry_out(job: ForecastJob, task: Task) -> Made[ReportData]:
     """
     progress = task.progress
     dataset = source.open_dataset(job.spec.source, job.spec.storage)
-    engine = task.choose(_footprint(dataset), CLUSTERS)
+    engine = task.choose(_footprint(dataset), _clusters(dataset))
     with engines.opened(engine, job, dataset.rows, progress) as machine:
         progress.expect(dataset.rows)
         observed = machine.read(job.spec, dataset, progress)
@@ -102,7 +102,12 @@ def look(job: ForecastJob) -> Look:
         JobError: as `carry_out` does.
     """
     dataset = source.open_dataset(job.spec.source, job.spec.storage)
-    return Look(len(dataset.files), dataset.bytes, _footprint(dataset), memory_limit(), CLUSTERS)
+    return Look(len(dataset.files), dataset.bytes, _footprint(dataset), memory_limit(), _clusters(dataset))
+
+
+def _clusters(dataset: Dataset) -> tuple[Engine, ...]:
+    """Engines besides this process, the one that suits the data best first."""
+    return (Engine.DASK, Engine.SPARK) if dataset.rows < SPARK_ROWS else (Engine.SPARK, Engine.DASK)
 
 
 def _footprint(dataset: Dataset) -> Footprint:

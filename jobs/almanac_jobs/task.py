@@ -56,8 +56,13 @@ class Task:
         Raises:
             JobError: as that does.
         """
-        self.choice = self.progress.choice = choice.decide(self.asked, footprint, clusters, self.machine)
-        return self.choice.engine
+        made = choice.decide(self.asked, footprint, clusters, self.machine)
+        self.settle(made)
+        return made.engine
+
+    def settle(self, made: Choice) -> None:
+        """Say which engine the run computes on, where there is nothing to decide."""
+        self.choice = self.progress.choice = made
 
     @property
     def engine(self) -> Engine:

@@ -83,7 +83,7 @@ def test_without_any_other_engine_it_is_tried_here_with_one_warning() -> None:
     made = choice.decide(Engine.AUTO, BIG, CLUSTERS, here(lacking=CLUSTERS))
     assert made.engine is Engine.LOCAL
     assert made.warning.endswith("for want of memory: dask needs lib of dask; spark needs lib of spark")
-    alone = choice.decide(Engine.AUTO, BIG, (), here())
+    alone = choice.decide(Engine.AUTO, BIG, (), here(hand_over=True))  # there is nobody to hand over to
     assert (alone.engine, alone.warning) == (Engine.LOCAL, "")
 
 

@@ -66,9 +66,3 @@ def test_keys_of_groups_are_all_keys() -> None:
     grouping = Grouping(Division(8), 4)
     assert [key for group in range(4) for key in grouping.keys_of(group)] == list(range(16))
     assert all(grouping.of_key(key) == group for group in range(4) for key in grouping.keys_of(group))
-
-
-def test_many_portions_have_fewer_places() -> None:
-    assert dask._bounded(Division(8), 10) == Division(8)
-    assert dask._bounded(Division(4096), 1000) == Division(32)
-    assert dask._bounded(Division(4), 1_000_000) == Division(1)

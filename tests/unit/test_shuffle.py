@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from almanac.api import ForecastSpec, JobError
 from almanac_jobs.buckets import bucket_count, bucket_of, place_of, place_of_bucket
+from almanac_jobs.engines import shuffled
 from almanac_jobs.engines.shuffle import (
     Census,
     Division,
@@ -165,6 +166,19 @@ def test_every_bucket_is_in_one_group(places: int, buckets: int) -> None:
     assert sorted(one for group in range(grouping.groups) for one in grouping.buckets_of(group)) == list(range(buckets))
     assert all(bucket in grouping.buckets_of(grouping.of_bucket(bucket)) for bucket in range(buckets))
     assert {grouping.division.census_of(place) for place in range(places)} == set(grouping.division.census)
+
+
+def test_the_number_of_portions_and_places_is_bounded(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2000, pa.float64())  # row groups of 50
+    dataset = open_dataset(spec(tmp_path).source, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffled, "LEAST_ROWS", 50)
+        patch.setattr(shuffled, "MOST_ROWS", 50)
+        assert len(shuffled.shares(dataset, spec(tmp_path), 2)) == 80
+        assert len(shuffled.shares(dataset, spec(tmp_path), 2, 8)) == 8
+    assert shuffled.division(10, 3) == Division(8)
+    assert shuffled.division(10**9, 3) == Division(512)
+    assert shuffled.division(10**9, 3, 128) == Division(128)
 
 
 def test_memory_follows_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

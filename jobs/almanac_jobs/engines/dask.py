@@ -28,8 +28,9 @@ from almanac_jobs.progress import Interrupted, Progress
 from almanac_jobs.source import Dataset, Portion
 from almanac_jobs.source.partial import Tally
 
-MOST_PIECES = 50_000
-"""Pieces that the scheduler keeps in mind: each costs it a millisecond and some kilobytes."""
+SIDE = 128
+"""Most portions, and most places: the scheduler keeps a piece of each pair in mind, at a millisecond each. Beyond 256
+million rows portions and places grow, and so does the memory of a task."""
 ATTEMPTS = 4
 """Times that a task is tried where it fails for a reason that may pass, such as storage that does not answer."""
 PAUSE = 1.0
@@ -60,17 +61,10 @@ class Dask:
 
     def read(self, spec: ForecastSpec, dataset: Dataset, progress: Progress) -> Shuffled:
         cores = self.session.count * self.session.threads
-        portions = shuffled.shares(dataset, spec, cores)
-        division = _bounded(shuffled.division(dataset.rows, cores), len(portions))
+        portions = shuffled.shares(dataset, spec, cores, SIDE)
+        division = shuffled.division(dataset.rows, cores, SIDE)
         pieces = Pieces.made(self.session, portions, MapRows(spec, division))
         return shuffled.read(spec, dataset, division, pieces, progress)
-
-
-def _bounded(division: Division, portions: int) -> Division:
-    """Fewer places, where there would be more pieces than the scheduler bears."""
-    while division.places > 1 and division.places * portions > MOST_PIECES:
-        division = Division(division.places // 2)
-    return division
 
 
 @dataclass(frozen=True)

@@ -76,16 +76,16 @@ class Exchange(Protocol):
         """What a task gives for the records of some groups of places, in the order of these. Raises as `census`."""
 
 
-def shares(dataset: Dataset, spec: ForecastSpec, cores: int) -> list[Portion]:
-    """The data set in portions for so many cores."""
+def shares(dataset: Dataset, spec: ForecastSpec, cores: int, most: int = MAX_BUCKETS) -> list[Portion]:
+    """The data set in portions for so many cores, of which there are to be `most`, about."""
     rows = dataset.rows // (3 * cores) + 1
-    return portions(dataset, spec.storage, min(max(rows, LEAST_ROWS), MOST_ROWS))
+    return portions(dataset, spec.storage, max(min(max(rows, LEAST_ROWS), MOST_ROWS), dataset.rows // most))
 
 
-def division(rows: int, cores: int) -> Division:
-    """Places for a source of so many rows: enough for every core, few enough for the shuffle."""
+def division(rows: int, cores: int, most: int = MAX_BUCKETS) -> Division:
+    """Places for a source of so many rows: enough for every core, and no more than `most`, a power of two."""
     wanted = max(rows // PLACE_ROWS, 2 * cores, 1)
-    return Division(min(1 << (wanted - 1).bit_length(), MAX_BUCKETS))
+    return Division(min(1 << (wanted - 1).bit_length(), most))
 
 
 def read(spec: ForecastSpec, dataset: Dataset, parts: Division, exchange: Exchange, progress: Progress) -> Shuffled:

@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-operator bench-soak reliability bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-soak reliability bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -47,6 +47,9 @@ bench-forecast-end-to-end: setup data/cdnow/_SUCCESS ## Parquet in, run director
 bench-spark: setup java data/cdnow/_SUCCESS ## Spark by hand and one machine against Almanac on Spark (about fifteen minutes)
 	$(BIN)/python -m benchmarks.spark $(ARGS)
 
+bench-engines: setup java ## The same forecast on one process, Dask and Spark, at growing sizes (about ten minutes)
+	$(BIN)/python -m benchmarks.sizes $(ARGS)
+
 bench-operator: setup ## The operator against the API server of KUBECONFIG: 1000 jobs at once (about six minutes)
 	$(BIN)/python -m benchmarks.operating $(ARGS)
 
@@ -69,6 +72,7 @@ crds: setup ## Write crds/ and docs/reference/ from the API's models
 
 chart: setup ## Write what is made in helm/almanac, and from it deploy/ and pages of docs/reference/
 	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.dashboards
 	$(BIN)/python -m tools.deploy
 	$(BIN)/python -m tools.gitops
 	$(BIN)/python -m tools.reference
@@ -80,7 +84,7 @@ constraints: $(VENV)/local.stamp ## Resolve every dependency anew and pin it wit
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --all-extras --group dev --group docs --group peers -o constraints.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra local --group build --constraints constraints.txt -o constraints-local.txt
 	$(BIN)/uv pip compile $(COMPILE) --group compiler -o constraints-compiler.txt
-	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra operator --constraints constraints.txt -o constraints-operator.txt
+	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra extract --extra operator --constraints constraints.txt -o constraints-operator.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra spark --constraints constraints.txt -o constraints-spark.txt
 	$(BIN)/uv pip compile $(COMPILE) pyproject.toml --extra anomaly --extra dask --constraints constraints.txt -o constraints-dask.txt
 	$(BIN)/uv pip compile $(COMPILE) --group images --constraints constraints.txt --constraints constraints-compiler.txt -o constraints-images.txt

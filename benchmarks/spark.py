@@ -62,24 +62,46 @@ def job(entities: int, output: Path) -> ForecastJob:
     return ForecastJob.parse(document)
 
 
+@contextmanager
+def timed_engines() -> Iterator[list[float]]:
+    """Notes when the engine of a run is asked for, and when it is ready: seconds of the clock, and cores' then."""
+    opened, noted = engines.opened, list[float]()
+
+    @contextmanager
+    def timed(*arguments: Any) -> Iterator[engines.Engine]:
+        noted.append(time.perf_counter())
+        with opened(*arguments) as machine:
+            noted.extend((time.perf_counter(), cpu_seconds()))
+            yield machine
+            noted.append(cpu_seconds())  # while those that have worked are still there to be asked
+
+    engines.opened = timed
+    try:
+        yield noted
+    finally:
+        engines.opened = opened
+
+
 def almanac(engine: Engine, entities: int, output: Path) -> dict[str, Any]:
     """A run of Almanac's: its seconds, those of its session, and the checksum of its tables."""
-    one = job(entities, output)
-    begun = time.perf_counter()
-    with engines.opened(engine, one, Progress()):
-        ready, used = time.perf_counter(), cpu_seconds()
-        progress = Progress()
+    progress = Progress()
+    with timed_engines() as noted:
         outcome = run.run(
-            one, engine=engine, run_id="bench", clock=lambda: datetime.now(UTC), progress=progress, manifest=""
+            job(entities, output),
+            engine=engine,
+            run_id="bench",
+            clock=lambda: datetime.now(UTC),
+            progress=progress,
+            manifest="",
         )
-        ended, used = time.perf_counter(), cpu_seconds() - used
+        ended = time.perf_counter()
+    asked, ready, before, after = noted
     assert outcome.report.result is not None
-    stages = {stage.stage: round(stage.seconds, 1) for stage in progress.finished()}
     return {
         "seconds": ended - ready,
-        "cpu": used,
-        "session": ready - begun,
-        "stages": stages,
+        "cpu": after - before,
+        "session": ready - asked,
+        "stages": {stage.stage: round(stage.seconds, 2) for stage in progress.finished()},
         "checksum": outcome.report.result.checksum,
     }
 

@@ -144,6 +144,7 @@ def success(run: str) -> str:
         reason=Reason.COMPLETED,
         exit_code=ExitCode.DONE,
         engine=Engine.LOCAL,
+        engine_reason="60 rows of 3 columns",
         message="older runs could not be deleted",
         result=result,
     ).to_json()

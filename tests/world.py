@@ -19,7 +19,7 @@ from almanac.api import Condition, Engine, Job, JobError, JobStatus
 from almanac.decision import Action, Ask, Create, Decision, Delete, Event, Provide, Release, Scale, Suspend
 from almanac.engines import CLUSTERS, COMPANIONS, build
 from almanac.manifests import NEVER_RETRIED
-from almanac.observed import DaskCluster, Observed, Progress, Refusal, observe, warning
+from almanac.observed import DaskCluster, Extract, Observed, Progress, Refusal, observe, warning
 from almanac.resource import read_job, read_status, status_patch
 from manifests import document
 
@@ -63,6 +63,8 @@ class World:
         """What the API has against creating anything."""
         self.progress: Progress | None = None
         """What the driver says of how far it is."""
+        self.extract: Extract | None = None
+        """The ExtractJob that the job reads from."""
         self.engines: frozenset[Engine] = lifecycle.ENGINES
 
     # What there is to see.
@@ -239,10 +241,10 @@ class World:
         return lifecycle.decide(read, status, seen, self.now, self.engines)
 
     def _round(self, view: View, limit: int | None, fresh: bool) -> Decision:
-        job, seen = view.job, replace(view.seen, fresh=fresh, progress=self.progress)
+        job, seen = view.job, replace(view.seen, fresh=fresh, progress=self.progress, extract=self.extract)
         decision = self.decide(seen, job)
         if decision.look:
-            job, seen = self.job, replace(self.view().seen, live=True, progress=self.progress)
+            job, seen = self.job, replace(self.view().seen, live=True, progress=self.progress, extract=self.extract)
             decision = self.decide(seen, job)
         if decision.ask:
             seen = self._asked(decision.ask, seen)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from almanac.api import KINDS, Engine, ExitCode, Job, JobError, Reason, Report, invalid_spec, problems
 from almanac.api.errors import shorten
-from almanac_jobs import endpoint, engines, run
+from almanac_jobs import choice, endpoint, run
 from almanac_jobs.launch import DEBUG, Done, Failed, launch
 from almanac_jobs.progress import Progress, lines
 from almanac_jobs.resources import memory_guard, memory_limit
@@ -34,28 +34,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = datetime.now(UTC)
     progress = Progress(guard=memory_guard(memory_limit()))
 
-    used = Engine.LOCAL
+    asked = Engine.AUTO
 
     def work() -> Report:
-        nonlocal used
+        nonlocal asked
         job = load(options.job)
-        used = engines.chosen(job.spec.engine, os.environ)
+        asked = choice.named(job.spec.engine, os.environ)
         done = run.resume(job, run_id=options.run_id, now=datetime.now(UTC), progress=progress)
         if done is not None:
             return done
         return run.run(
             job,
-            engine=used,
+            engine=asked,
             run_id=options.run_id,
             clock=lambda: datetime.now(UTC),
             progress=progress,
             manifest=json.dumps(job.model_dump(mode="json", exclude_unset=True), indent=2, ensure_ascii=False),
-            escalate=job.spec.engine is Engine.AUTO and used is Engine.LOCAL,
+            environment=os.environ,
+            hand_over=True,
         ).report
 
     with lines(progress, sys.stderr), _endpoint(progress, options.port):
         ended = launch(work, progress, sys.stderr, debug=bool(os.environ.get(DEBUG)))
-    report = ended.value if isinstance(ended, Done) else _failure(options.run_id, used, started, ended)
+    engine = progress.engine(asked)
+    report = ended.value if isinstance(ended, Done) else _failure(options.run_id, engine, started, ended)
     _tell(report, options.termination_log)
     if isinstance(ended, Failed) and ended.stuck:
         os._exit(ended.exit_code)

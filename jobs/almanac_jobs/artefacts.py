@@ -125,9 +125,11 @@ class RunWriter:
         with self._lock:
             self._files.update(files)
 
-    def write_file(self, path: str, data: bytes) -> None:
-        """Write a file that is no table: a model, a document."""
-        self.register({path: self._write(path, data)})
+    def write_file(self, path: str, data: bytes) -> Files:
+        """Write a file that is no table: a model, a document. Gives what was written."""
+        written = {path: self._write(path, data)}
+        self.register(written)
+        return written
 
     def write_page(self, html: str) -> None:
         """Write the page that people look at."""
@@ -178,6 +180,9 @@ class RunWriter:
         there = {info.path.removeprefix(f"{self.folder.path}/"): info.size for info in objects.files(self.folder)}
         for path in there.keys() - self._files.keys():
             objects.remove(self.folder / path)
+        for name in objects.folders(self.folder):
+            if name.startswith("."):
+                objects.remove(self.folder / name)
         missing = sorted(path for path, file in self._files.items() if there.get(path) != file["size"])
         if missing:
             gone = f"`{(self.folder / missing[0]).uri}` is not there any more: somebody deletes what this run writes"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from almanac.api import ExtractJob, ExtractSpec, JobError, Reason
+from almanac.api import Engine, ExtractJob, ExtractSpec, JobError, Reason
 from almanac_jobs import artefacts, objects
+from almanac_jobs.choice import Choice, Footprint
 from almanac_jobs.engines.local import map_unordered
 from almanac_jobs.extract import database, folders
 from almanac_jobs.extract.arranging import KEYS, Arranging, referred
@@ -30,7 +31,7 @@ from almanac_jobs.resources import memory_limit, usable_cores
 from almanac_jobs.task import Look, Made, Task
 
 CONNECTIONS = 8
-"""Connections at most where the job does not say how many."""
+"""Connections at most where the job does not say how many; fewer where cores or half of the memory allow fewer."""
 ATTEMPTS = 3
 """Snapshots that a run tries: one is lost with the connection that holds it."""
 THREAD_BYTES = 192 << 20
@@ -83,6 +84,7 @@ def carry_out(job: ExtractJob, task: Task) -> Made[ExtractData]:
         JobError: whatever a person can mend.
     """
     task.begun = task.resumable = True
+    task.choice = task.progress.choice = Choice(Engine.LOCAL, "a database is read by the connections of one process")
     with scratch(task.writer.folder) as place:
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -134,11 +136,16 @@ def look(job: ExtractJob) -> Look:
         session.begin()
         relation = _described(session, job.spec)
         parts, rows = ranges(session, relation, connections)
-    return Look(len(parts), relation.bytes, rows or 0, connections * THREAD_BYTES, memory_limit())
+    return Look(len(parts), relation.bytes, _footprint(relation, rows, connections), memory_limit(), ())
+
+
+def _footprint(relation: Relation, rows: int | None, connections: int) -> Footprint:
+    return Footprint(rows or 0, len(relation.columns.columns), relation.bytes, connections * THREAD_BYTES)
 
 
 def _connections(spec: ExtractSpec) -> int:
-    return spec.source.connections or min(usable_cores(), CONNECTIONS)
+    """Connections that read at a time: as many as there is memory for, where the job does not say."""
+    return spec.source.connections or max(1, min(usable_cores(), CONNECTIONS, memory_limit() // 2 // THREAD_BYTES))
 
 
 def _called(spec: ExtractSpec) -> str:
@@ -188,6 +195,7 @@ def _read(spec: ExtractSpec, task: Task, place: Any) -> Read:
                 plan = replace(plan, base=None, since=None)
                 parts, rows = ranges(holder, part, _connections(spec))
             plan = replace(plan, ranges=tuple(parts), rows=rows)
+        task.choose(_footprint(relation, plan.rows, _connections(spec)), ())
         state.write_plan(plan)
         before = {number: one for number, one in before.items() if one.range in plan.ranges}
         progress.start("read", plan.rows, "rows")

@@ -9,16 +9,20 @@ from typing import Any
 from almanac.api import Engine, Evaluation, ForecastJob, ForecastSpec, Layout
 from almanac_jobs import engines, per_entity, reporting, source
 from almanac_jobs.artefacts import RunWriter
+from almanac_jobs.choice import Footprint
 from almanac_jobs.parts import Recipe, Summary
 from almanac_jobs.progress import Progress
 from almanac_jobs.report.page import ReportData, render
 from almanac_jobs.reporting import Facts
 from almanac_jobs.resources import memory_limit
+from almanac_jobs.source import Dataset
 from almanac_jobs.task import Look, Made, Task
 from almanac_jobs.work import BucketWork
 
 BYTES_PER_ROW = 64
-"""Memory that a row of the source takes at most: that of an observation of its own."""
+"""Memory that a row of the source takes at most, besides what it takes in its file: that of an observation."""
+SPARK_ROWS = 1_000_000_000
+"""Rows from which on Spark's shuffle is the better one: Dask's needs tasks of more and more memory (`engines.dask`)."""
 
 
 def carry_out(job: ForecastJob, task: Task) -> Made[ReportData]:
@@ -28,15 +32,15 @@ def carry_out(job: ForecastJob, task: Task) -> Made[ReportData]:
         JobError: whatever a person can mend.
     """
     progress = task.progress
-    with engines.opened(task.engine, job, progress) as machine:
-        dataset = source.open_dataset(job.spec.source, job.spec.storage)
-        task.check_memory(dataset.rows, dataset.rows * BYTES_PER_ROW)
+    dataset = source.open_dataset(job.spec.source, job.spec.storage)
+    engine = task.choose(_footprint(dataset), _clusters(dataset))
+    with engines.opened(engine, job, dataset.rows, progress) as machine:
         progress.expect(dataset.rows)
         observed = machine.read(job.spec, dataset, progress)
         if job.spec.output.layout is Layout.PER_ENTITY:
             per_entity.check_number(observed.entities)
         task.begun = True
-        if task.engine is not Engine.LOCAL:
+        if engine is not Engine.LOCAL:
             task.writer.share()
         summary = _fit(job.spec, observed, task.writer, progress)
     progress.start("report")
@@ -98,7 +102,17 @@ def look(job: ForecastJob) -> Look:
         JobError: as `carry_out` does.
     """
     dataset = source.open_dataset(job.spec.source, job.spec.storage)
-    return Look(len(dataset.files), dataset.bytes, dataset.rows, dataset.rows * BYTES_PER_ROW, memory_limit())
+    return Look(len(dataset.files), dataset.bytes, _footprint(dataset), memory_limit(), _clusters(dataset))
+
+
+def _clusters(dataset: Dataset) -> tuple[Engine, ...]:
+    """Engines besides this process, the one that suits the data best first."""
+    return (Engine.DASK, Engine.SPARK) if dataset.rows < SPARK_ROWS else (Engine.SPARK, Engine.DASK)
+
+
+def _footprint(dataset: Dataset) -> Footprint:
+    size = dataset.uncompressed
+    return Footprint(dataset.rows, len(dataset.types), size, dataset.rows * BYTES_PER_ROW + size)
 
 
 def _fit(spec: ForecastSpec, observed: engines.Source, writer: RunWriter, progress: Progress) -> Summary:

@@ -6,25 +6,22 @@ of a folder that is gone with the run, and the source is read twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from almanac.api import AnomalySpec, JobError, Preset, Reason
 from almanac_jobs import source
 from almanac_jobs.anomaly.features import Floats32, Kind, Learner, Schema, candidates, check_names, decoded, kinds_of
-from almanac_jobs.anomaly.ledger import Ledger
-from almanac_jobs.anomaly.matrix import Matrix, Resident, Spooled
+from almanac_jobs.anomaly.ledger import Ledger, everywhere
+from almanac_jobs.anomaly.matrix import Flags, Ints, Matrix, Resident, Spooled
 from almanac_jobs.calendar import check_zone
-from almanac_jobs.source import Counts, Dataset
+from almanac_jobs.crew import Crew, Held, Reach
+from almanac_jobs.source import Counts, Dataset, Portion
 from almanac_jobs.source.columns import plain
-
-Flags = NDArray[np.bool_]
 
 RESIDENT, EXTERNAL = 16, 0.5
 """Bytes that each feature of a row takes at most, by where features lie."""
@@ -35,25 +32,42 @@ SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """n rows. `keys` have columns entity, time and, where the job names one, id; `labels` are None without a label."""
+class Share:
+    """n rows that lie in one place. `keys` have columns entity, time and, where the job names one, id; `labels` are
+    None without a label."""
 
     keys: pa.Table
     matrix: Matrix
-    schema: Schema
-    ledger: Ledger | None
+    labels: Flags | None
     history: pa.Table | None
     """What preset ledger was made of."""
-    labels: Flags | None
-    left_out: Mapping[str, str]
-    """Columns that make no feature, with the reason."""
-    counts: Counts
 
     @property
-    def ticks(self) -> NDArray[np.int64]:
+    def ticks(self) -> Ints:
         """The time of each row as a number."""
         time = self.keys.column("time")
         return np.asarray(time.cast(pa.int32() if pa.types.is_date32(time.type) else pa.int64()).to_numpy(), np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows, in shares of so many rows each (`sizes`), which follow one another."""
+
+    shares: Held[Share]
+    sizes: tuple[int, ...]
+    schema: Schema
+    ledger: Ledger | None
+    left_out: Mapping[str, str]
+    """Columns that make no feature, with the reason."""
+    counts: Counts
+    positives: int | None
+    """Rows labelled odd; None without a label."""
+    external: bool
+    """Whether features lie on the disk."""
+
+    @property
+    def count(self) -> int:
+        return sum(self.sizes)
 
 
 def open_source(spec: AnomalySpec) -> Dataset:
@@ -86,53 +100,146 @@ def need(spec: AnomalySpec, dataset: Dataset, *, external: bool) -> int:
 
 
 def read(
-    spec: AnomalySpec, dataset: Dataset, folder: Path | None, reach: Callable[[int], None], most: int | None = None
+    spec: AnomalySpec,
+    types: Mapping[str, pa.DataType],
+    parts: Sequence[Dataset | Portion],
+    crew: Crew,
+    *,
+    external: bool,
+    most: int | None = None,
 ) -> Rows:
     """Read all rows of a source that have an entity and a time, or the first `most` of them.
 
-    `folder` is where features are to lie; None keeps them in memory. `reach` hears how many rows are gone through.
+    `types` are those of the source's columns, `parts` are for one place each. Features are kept in memory, or on the
+    disk if they are to be `external`. `crew` counts the rows that are gone through.
 
     Raises:
         JobError: as `source.scan` does; DataError for values that cannot be learnt from; SourceEmpty.
     """
     if spec.source.time_zone:
         check_zone(spec.source.time_zone, "spec.source.timeZone")
-    types = {name: plain(kind) for name, kind in dataset.types.items()}
-    ledger = _ledger(spec, types)
-    names = candidates(spec.features, types, _roles(spec))
-    learner = Learner(spec.features, types, names)
-    keys: list[pa.Table] = []
-    history: list[pa.Table] = []
-    labels: list[pa.ChunkedArray] = []
-    kept: list[pa.Table] = []
-    counts = Counts(0)
-    frugal = folder is not None
-    for batch, done, so_far in _batches(dataset, types, spec, most, frugal=frugal):
-        learner.add(batch)
-        keys.append(batch.select(_keys(spec)))
-        history += [batch.select(ledger.needed)] if ledger else []
-        labels += [batch.column(spec.label)] if spec.label is not None else []
-        kept += [batch.select(names)] if folder is None else []
-        counts = so_far
-        reach(done)
-    _check_rows(spec, counts)
+    reading = Reading(spec, {name: plain(kind) for name, kind in types.items()}, external, most)
+    places = crew.deal(parts)
+    raw = crew.counted(reading.look, places)
+    learners, counts, labels = zip(*crew.fetch(crew.each(_seen, raw)), strict=True)
+    learner, whole = learners[0], counts[0]
+    for other, number in zip(learners[1:], counts[1:], strict=True):
+        learner.merge(other)
+        whole = whole + number
+    _check_rows(spec, whole)
+    ledger = reading.ledger
     schema, left_out = learner.finish(spec.source.time_zone)
-    past = pa.concat_tables(history) if ledger else None
-    extra = ledger.encode(past) if ledger and past is not None else None
+    extra = None if ledger is None else everywhere(crew, ledger, crew.each(_history, raw))
     if not schema.features and ledger is None:
         raise _no_features(left_out)
-    if folder is None:
-        matrix: Matrix = Resident(_together(schema, kept, extra))
-    else:
-        again = (batch for batch, _, _ in _batches(dataset, types, spec, most, frugal=frugal))
-        matrix = Spooled.of(folder, _encoded(schema, again, extra))
+    if spec.label is not None:
+        _check_label(labels, spec.label)
+    shares = crew.each(reading.encode, places, raw, schema, extra)
+    sizes, positives = zip(*crew.fetch(crew.each(_size, shares)), strict=True)
     pa.default_memory_pool().release_unused()  # what reading took is for XGBoost now
-    whole = replace(schema, features=(*schema.features, *(ledger.features if ledger else ())))
-    table = pa.concat_tables(keys).rename_columns(["entity", "time", "id"][: len(_keys(spec))]).combine_chunks()
-    known = (
-        None if spec.label is None else _flags(pa.chunked_array([c for one in labels for c in one.chunks]), spec.label)
-    )
-    return Rows(table, matrix, whole, ledger, past, known, left_out, counts)
+    features = (*schema.features, *(ledger.features if ledger else ()))
+    known = None if spec.label is None else sum(positives)
+    return Rows(shares, sizes, replace(schema, features=features), ledger, left_out, whole, known, external)
+
+
+@dataclass(slots=True)
+class Raw:
+    """Rows as they were read, until it is known what features they have; `kept` is let go of on the way, and None where
+    they are read again for that."""
+
+    learner: Learner
+    counts: Counts
+    keys: pa.Table
+    history: pa.Table | None
+    label: pa.ChunkedArray | None
+    kept: list[pa.Table] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the rows of one place are read."""
+
+    spec: AnomalySpec
+    types: Mapping[str, pa.DataType]
+    external: bool
+    most: int | None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        return _ledger(self.spec, self.types)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that features may be made of."""
+        return candidates(self.spec.features, self.types, _roles(self.spec))
+
+    def look(self, part: Dataset | Portion, reach: Reach) -> Raw:
+        """Read them, and learn what there is. Raises as `read` does."""
+        spec, ledger = self.spec, self.ledger
+        learner = Learner(spec.features, self.types, self.names)
+        raw = Raw(learner, Counts(0), pa.table({}), None, None, None if self.external else [])
+        keys: list[pa.Table] = []
+        history: list[pa.Table] = []
+        labels: list[pa.Array] = []
+        for batch, done, raw.counts in self._batches(part):
+            learner.add(batch)
+            keys.append(batch.select(_keys(spec)))
+            history += [batch.select(ledger.needed)] if ledger else []
+            labels += batch.column(spec.label).chunks if spec.label is not None else []
+            if raw.kept is not None:
+                raw.kept.append(batch.select(self.names))
+            reach(done)
+        none = pa.table({name: pa.array([], kind) for name, kind in self.types.items()})  # of which there may be no row
+        raw.keys = pa.concat_tables([none.select(_keys(spec)), *keys]).rename_columns(
+            ["entity", "time", "id"][: len(_keys(spec))]
+        )
+        raw.keys = raw.keys.combine_chunks()
+        raw.history = pa.concat_tables([none.select(ledger.needed), *history]) if ledger else None
+        raw.label = None if spec.label is None else pa.chunked_array(labels, self.types[spec.label])
+        return raw
+
+    def encode(self, part: Dataset | Portion, raw: Raw, schema: Schema, extra: Floats32 | None) -> Share:
+        """Make their features, of which `extra` are those of preset ledger."""
+        if raw.kept is None:
+            matrix: Matrix = Spooled(_encoded(schema, (batch for batch, _, _ in self._batches(part)), extra))
+        else:
+            matrix = Resident(_together(schema, raw.kept, extra))
+        labels = None if raw.label is None else _flags(raw.label)
+        return Share(raw.keys, matrix, labels, raw.history)
+
+    def _batches(self, part: Dataset | Portion) -> Iterator[tuple[pa.Table, int, Counts]]:
+        """Rows that have an entity and a time, with all columns of the source, and what was counted so far."""
+        columns, left = self.spec.source.columns, self.most
+        counts = Counts(0)
+        dataset = part.open() if isinstance(part, Portion) else part
+        for batch, done in source.scan(dataset, frugal=self.external):
+            table = pa.table({name: decoded(batch.column(name)).cast(kind) for name, kind in self.types.items()})
+            named, timed = (pc.is_valid(table.column(name)) for name in (columns.entity, columns.time))
+            kept = table.filter(pc.and_(named, timed))
+            nameless = len(table) - pc.sum(named).as_py() if len(table) else 0
+            counts = Counts(
+                rows=counts.rows + len(table),
+                null_entities=counts.null_entities + nameless,
+                null_times=counts.null_times + len(table) - nameless - len(kept),
+            )
+            if left is not None:
+                kept = kept.slice(0, left)
+                left -= len(kept)
+            yield kept, done, counts
+            if left == 0:
+                return
+
+
+def _seen(raw: Raw) -> tuple[Learner, Counts, pa.Array | None]:
+    return raw.learner, raw.counts, None if raw.label is None else pc.unique(raw.label)
+
+
+def _history(raw: Raw) -> pa.Table | None:
+    return raw.history
+
+
+def _size(share: Share) -> tuple[int, int]:
+    return share.matrix.rows, 0 if share.labels is None else int(share.labels.sum())
 
 
 def prepared(table: pa.Table, schema: Schema, ledger: Ledger | None, history: pa.Table | None) -> Floats32:
@@ -182,30 +289,6 @@ def _ledger(spec: AnomalySpec, types: Mapping[str, pa.DataType]) -> Ledger | Non
     return Ledger(spec.features.ledger, columns.entity, columns.time, hours, spec.source.time_zone)
 
 
-def _batches(
-    dataset: Dataset, types: Mapping[str, pa.DataType], spec: AnomalySpec, most: int | None, *, frugal: bool
-) -> Iterator[tuple[pa.Table, int, Counts]]:
-    """Rows that have an entity and a time, with all columns of the data set's types, and what was counted so far."""
-    columns, left = spec.source.columns, most
-    counts = Counts(0)
-    for batch, done in source.scan(dataset, frugal=frugal):
-        table = pa.table({name: decoded(batch.column(name)).cast(kind) for name, kind in types.items()})
-        named, timed = (pc.is_valid(table.column(name)) for name in (columns.entity, columns.time))
-        kept = table.filter(pc.and_(named, timed))
-        nameless = len(table) - pc.sum(named).as_py() if len(table) else 0
-        counts = Counts(
-            rows=counts.rows + len(table),
-            null_entities=counts.null_entities + nameless,
-            null_times=counts.null_times + len(table) - nameless - len(kept),
-        )
-        if left is not None:
-            kept = kept.slice(0, left)
-            left -= len(kept)
-        yield kept, done, counts
-        if left == 0:
-            return
-
-
 def _check_rows(spec: AnomalySpec, counts: Counts) -> None:
     if not counts.rows:
         raise JobError(
@@ -245,20 +328,21 @@ def _encoded(schema: Schema, batches: Iterator[pa.Table], extra: Floats32 | None
         yield part
 
 
-def _flags(column: pa.ChunkedArray, name: str) -> Flags:
-    """A label as flags; null is false.
+def _check_label(found: Sequence[pa.Array], name: str) -> None:
+    """Hold the different values of a label, of each place, against what a label is.
 
     Raises:
         JobError: DataError for a label that is neither boolean nor 0 and 1, or is the same for all rows that have one.
     """
-    kind = column.type
+    kind = found[0].type
     wrong = f"spec.label: column `{name}`"
     if not (pa.types.is_boolean(kind) or kinds_of(kind) == (Kind.NUMBER,)):
         raise JobError(
             Reason.DATA_ERROR,
             f"{wrong} is of type {kind}: write true and false, or 1 and 0, where the data are written",
         )
-    values = pc.unique(column).drop_null().cast(pa.float64(), safe=False).to_pylist()
+    every = pa.chunked_array(found)
+    values = pc.unique(every).drop_null().cast(pa.float64(), safe=False).to_pylist()
     others = sorted(set(values) - {0.0, 1.0})
     if others:
         raise JobError(
@@ -266,10 +350,13 @@ def _flags(column: pa.ChunkedArray, name: str) -> Flags:
             f"{wrong} holds {len(values)} different values, {others[0]:g} among them: a label is 1 or true for rows "
             "that are known to be odd, 0 or false for others",
         )
-    flags: Flags = np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy()) == 1
-    if flags.all():
+    if set(values) == {1.0} and not every.null_count:
         raise JobError(Reason.DATA_ERROR, f"{wrong} says of every row that it is odd: there is nothing to tell apart")
-    return flags
+
+
+def _flags(column: pa.ChunkedArray) -> Flags:
+    """A label as flags; null is false."""
+    return np.asarray(np.asarray(pc.fill_null(column.cast(pa.float64(), safe=False), 0.0)) == 1)
 
 
 def _no_features(left_out: Mapping[str, str]) -> JobError:

@@ -19,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import JobError, Reason
+from almanac.api import Engine, JobError, Reason
+from almanac_jobs.choice import Choice
 from almanac_jobs.report import words
 
 LINE_EVERY = 5.0
@@ -81,6 +82,13 @@ class Progress:
         self._begun = 0.0
         self.workers: Workers | None = None
         """Those of the run, where it has any; whoever starts them says so."""
+        self.choice: Choice | None = None
+        """The engine of the run, once it is chosen, and why."""
+
+    def engine(self, asked: Engine) -> Engine:
+        """The engine that a run uses for which `asked` is named: this process, as long as nothing else is chosen."""
+        found = self.choice.engine if self.choice else asked
+        return Engine.LOCAL if found is Engine.AUTO else found
 
     def start(self, stage: str, total: int | None = None, unit: str = "") -> None:
         """Begin a stage of `total` units (None: unknown); the stage before it ends here."""
@@ -160,13 +168,14 @@ def line(at: Snapshot, *, ended: bool = False) -> str:
 def lines(progress: Progress, stream: TextIO, every: float = LINE_EVERY) -> Iterator[None]:
     """Write a line to `stream` when a stage ends, and every `every` seconds while one lasts."""
     over = threading.Event()
-    told = 0
+    told, chosen = 0, False
 
     def tell(*, current: bool) -> None:
-        nonlocal told
-        ended = progress.finished()
-        text = [line(at, ended=True) for at in ended[told:]]
-        told = len(ended)
+        nonlocal told, chosen
+        ended, choice = progress.finished(), progress.choice
+        text = [f"engine {choice.engine}: {choice.why}"] if choice and not chosen else []
+        text += [line(at, ended=True) for at in ended[told:]]
+        told, chosen = len(ended), choice is not None
         now = progress.snapshot() if current else None
         text += [line(now)] if now is not None and now.done else []
         if text:
@@ -199,6 +208,8 @@ def _rows(progress: Progress) -> Table:
     rows = Table.grid(padding=(0, 2))
     for _ in range(6):
         rows.add_column(no_wrap=True)
+    if progress.choice and progress.choice.engine is not Engine.LOCAL:
+        rows.add_row(Text("✓", style="green"), f"engine {progress.choice.engine}")
     for at in progress.finished():
         rows.add_row(Text("✓", style="green"), at.stage, "", _amount(at), _rate(at), _duration(at.seconds))
     now = progress.snapshot()

@@ -27,12 +27,15 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is known of a run of any kind once its tables are written. `manifest` is the job as a person wrote it."""
+    """What is known of a run of any kind once its tables are written. `manifest` is the job as a person wrote it, `why`
+    says why it was computed on this engine.
+    """
 
     job: Job
     manifest: str
     run: str
     engine: Engine
+    why: str
     started: datetime
     finished: datetime
     durations: Mapping[str, float]
@@ -47,6 +50,7 @@ class Circumstances:
             "startTime": _timestamp(self.started),
             "endTime": _timestamp(self.finished),
             "engine": self.engine.value,
+            "engineReason": self.why,
             "versions": dict(self.versions),
             "gitRevision": self.git_revision,
             "specHash": job.spec.hash,
@@ -151,6 +155,7 @@ def report(record: Mapping[str, Any], uri: str, message: str) -> Report:
         exit_code=ExitCode.DONE,
         message=message,
         engine=Engine(record["engine"]),
+        engine_reason=record.get("engineReason", ""),
         start_time=datetime.fromisoformat(record["startTime"]),
         end_time=datetime.fromisoformat(record["endTime"]),
         result=Result(

@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from almanac.api import AnomalyJob, Engine, ExtractJob, ForecastJob, Job, JobError, Layout, Output, Reason, Report
-from almanac_jobs import artefacts, forecasting, per_entity, reporting
+from almanac_jobs import artefacts, choice, forecasting, per_entity, reporting
 from almanac_jobs.artefacts import RunWriter
 from almanac_jobs.model import Model
 from almanac_jobs.progress import Progress
+from almanac_jobs.resources import memory_limit
 from almanac_jobs.storage import Location, open_location
 from almanac_jobs.task import Look, Made, Task
 
@@ -47,12 +48,13 @@ def run(
     clock: Callable[[], datetime],
     progress: Progress,
     manifest: str,
-    escalate: bool = False,
+    environment: Mapping[str, str] | None = None,
+    hand_over: bool = False,
 ) -> Outcome:
-    """Carry out a job on an engine (`engines.chosen`).
+    """Carry out a job on an engine (`choice.named`); AUTO is settled once the source's footers are seen.
 
-    `manifest` is the job as a person wrote it, for the page. `escalate` refuses a source whose footers allow more rows
-    than memory holds, for a driver that a cluster can take over from.
+    `manifest` is the job as a person wrote it, for the page. `environment` may say how AUTO is settled (`choice`).
+    `hand_over` is for a driver that somebody else follows with a cluster, where one process does not do.
 
     Raises:
         JobError: whatever a person can mend. What this run has written is deleted then, and results of earlier runs
@@ -62,7 +64,8 @@ def run(
     started = clock()
     progress.start("read", unit="rows")
     writer = RunWriter(job.spec.output, job.spec.storage, run_id)
-    task = Task(job, manifest, run_id, engine, clock, started, progress, writer, escalate)
+    machine = choice.machine(memory_limit(), environment or {}, hand_over=hand_over)
+    task = Task(job, manifest, run_id, engine, clock, started, progress, writer, machine)
     try:
         made: Made[Page] = kind.carry_out(job, task)
         writer.write_page(made.html)
@@ -73,7 +76,8 @@ def run(
         if task.begun and not again:  # only now, when the engine is gone with all that may still have written
             writer.abandon()
         raise
-    message = _settle(job.spec.output, writer.output, record, clock(), progress)
+    settled = _settle(job.spec.output, writer.output, record, clock(), progress)
+    message = "; ".join(said for said in (task.choice.warning if task.choice else "", settled) if said)
     return Outcome(reporting.report(record, writer.folder.uri, message), made.page)
 
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from almanac.api import Engine, Job, JobError, Reason
-from almanac_jobs import provenance
+from almanac.api import Engine, Job
+from almanac_jobs import choice, provenance
 from almanac_jobs.artefacts import RunWriter
+from almanac_jobs.choice import Choice, Footprint, Machine
 from almanac_jobs.progress import Progress
-from almanac_jobs.resources import GIB, memory_limit
 
 Page = TypeVar("Page", covariant=True)
 
 
 @dataclass(slots=True)
 class Task:
-    """One run of a job. `escalate` refuses what memory does not hold, where a cluster can take over."""
+    """One run of a job. `asked` is the engine that is named for it, or AUTO; `choose` settles what it becomes."""
 
     job: Job
     manifest: str
     run: str
-    engine: Engine
+    asked: Engine
     clock: Callable[[], datetime]
     started: datetime
     progress: Progress
     writer: RunWriter
-    escalate: bool
+    machine: Machine
+    choice: Choice | None = None
     begun: bool = False
     """Whether anything may have been written: the run's folder is to be deleted if the run fails."""
     resumable: bool = False
@@ -41,6 +42,7 @@ class Task:
             "manifest": self.manifest,
             "run": self.run,
             "engine": self.engine,
+            "why": self.choice.why if self.choice else "",
             "started": self.started,
             "finished": self.clock(),
             "durations": {stage.stage: stage.seconds for stage in self.progress.finished()},
@@ -48,19 +50,24 @@ class Task:
             "git_revision": provenance.git_revision(),
         }
 
-    def check_memory(self, rows: int, need: int) -> None:
-        """Refuse a source that may take more memory than there is, where somebody else can do better.
+    def choose(self, footprint: Footprint, clusters: Sequence[Engine]) -> Engine:
+        """Settle which engine the run computes on, as `choice.decide` does; to be called before anything is computed.
 
         Raises:
-            JobError: TooBigForLocal.
+            JobError: as that does.
         """
-        limit = memory_limit()
-        if self.escalate and need > limit:
-            raise JobError(
-                Reason.TOO_BIG_FOR_LOCAL,
-                f"spec.source.uri: {rows:,} rows may take {need / GIB:.1f} GiB of memory, and this process has "
-                f"{limit / GIB:.1f} GiB",
-            )
+        made = choice.decide(self.asked, footprint, clusters, self.machine)
+        self.settle(made)
+        return made.engine
+
+    def settle(self, made: Choice) -> None:
+        """Say which engine the run computes on, where there is nothing to decide."""
+        self.choice = self.progress.choice = made
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that was chosen; AUTO before."""
+        return self.choice.engine if self.choice else self.asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +81,13 @@ class Made(Generic[Page]):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What footers say of a source: files, bytes, rows, and the `memory` that it may take of the `limit` there is."""
+    """What footers say of a source: files, bytes, rows, and the `memory` that it may take of the `limit` there is.
+
+    `clusters` are the engines of the job's kind that are more than a process, as `choice.decide` wants them.
+    """
 
     files: int
     bytes: int
-    rows: int
-    memory: int
+    footprint: Footprint
     limit: int
+    clusters: Sequence[Engine]

@@ -163,7 +163,7 @@ class Cluster:
             token.expire()
             await self._prove(request)
             response = await handler(request)
-        self._counted(_verb(request), response.status)
+        self._counted(_verb(request.method, request.url.query), response.status)
         return response
 
     async def _prove(self, request: aiohttp.ClientRequest) -> None:
@@ -268,14 +268,15 @@ class Cluster:
         except AccessError as error:
             raise ApiError(0, "NoCredentials", f"{method} {path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            self._counted(_verb(method, query or {}), 0)
             raise ApiError(0, "Unreachable", f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 
-def _verb(request: aiohttp.ClientRequest) -> str:
+def _verb(method: str, query: Mapping[str, str]) -> str:
     """A request in the API's words."""
-    if request.method == "GET":
-        return "watch" if "watch" in request.url.query else "get"
-    return {"POST": "create", "PUT": "update"}.get(request.method, request.method.lower())
+    if method == "GET":
+        return "watch" if "watch" in query else "get"
+    return {"POST": "create", "PUT": "update"}.get(method, method.lower())
 
 
 def _refused(response: aiohttp.ClientResponse, content: bytes) -> ApiError:

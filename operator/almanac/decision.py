@@ -8,6 +8,9 @@ from typing import Literal
 
 from almanac.api import Engine, JobStatus, Run
 
+SCHEDULE_SKIPPED = "ScheduleSkipped"
+"""Reason of the event that says which run of a schedule was left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Create:

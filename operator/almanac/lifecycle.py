@@ -20,7 +20,7 @@ from almanac import names, runs, troubles, workers
 from almanac.api import Engine, ExtractRun, Job, JobError, JobStatus, Phase, Run, Trigger
 from almanac.case import LOOK, NO_PROGRESS, Case, Verdict, over, second
 from almanac.conditions import ready, standing, transition
-from almanac.decision import Action, Create, Decision, Delete, Event, Provide, Release, Suspend
+from almanac.decision import SCHEDULE_SKIPPED, Action, Create, Decision, Delete, Event, Provide, Release, Suspend
 from almanac.endings import Ending, ending
 from almanac.executing import executing
 from almanac.observed import Driver, Extract, Observed, Progress, Refusal
@@ -113,7 +113,13 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         message = f"run starts once {_without_run(wanted.name, case.seen.extract)}"
         return Verdict(Phase.PENDING, "WaitingForExtract", message)
     run = runs.claimed(case.job, case.run, case.seen, trigger, case.now, source)
-    changes = {"run": run, "engine": engine, "next_schedule_time": case.due.tick.next, **NO_PROGRESS}
+    changes = {
+        "run": run,
+        "engine": engine,
+        "engine_reason": "",
+        "next_schedule_time": case.due.tick.next,
+        **NO_PROGRESS,
+    }
     reads = f", reads {source}" if source else ""
     return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}{reads}", changes, requeue=case.now)
 
@@ -235,7 +241,12 @@ def _ending(case: Case, run: Run, driver: Driver) -> Verdict:
     if cluster is None or cluster not in case.engines:
         message = f"{how.message}: {_SMALLER}: this operator has no engine {cluster or 'of a cluster'} to go on with"
         return over(case, run, how.reason, message, end)
-    changes = {"run": runs.moved(case.job, run, cluster), "engine": cluster, **NO_PROGRESS}
+    changes = {
+        "run": runs.moved(case.job, run, cluster),
+        "engine": cluster,
+        "engine_reason": how.message,
+        **NO_PROGRESS,
+    }
     message = f"run {run.id} goes on with engine {cluster}: {how.message}"
     return Verdict(Phase.PENDING, "Escalated", message, changes, requeue=case.now)
 
@@ -252,11 +263,17 @@ def _succeeded(case: Case, run: Run, how: Ending, end: datetime) -> Verdict:
     changes = {
         "run": run.model_copy(update={"end_time": end}),
         "result": result,
+        "engine_reason": _engine_reason(case, how),
         "history": runs.remembered(case.before.history, past),
         **NO_PROGRESS,
         "progress": "100%",
     }
     return Verdict(Phase.SUCCEEDED, how.reason, how.message, changes, requeue=case.now)
+
+
+def _engine_reason(case: Case, how: Ending) -> str:
+    """Why the run was computed on its engine: why it was moved there, if it was, else what its driver says."""
+    return case.before.engine_reason or (how.report.engine_reason if how.report else "")
 
 
 def _progressed(progress: Progress | None) -> dict[str, Any]:
@@ -277,7 +294,7 @@ def _decision(case: Case, verdict: Verdict) -> Decision:
     swept, expiry = _swept(case)
     told = transition(before, made, warning=verdict.warning)
     if case.due.skipped and made.next_schedule_time != before.next_schedule_time:
-        told = (*told, Event("Warning", "ScheduleSkipped", case.due.skipped))
+        told = (*told, Event("Warning", SCHEDULE_SKIPPED, case.due.skipped))
     return Decision(
         status=made,
         actions=tuple(dict.fromkeys((*verdict.actions, *swept))),

@@ -278,12 +278,16 @@ class Operator:
         return self._ready
 
     def _shown(self) -> Iterable[Metric]:
-        yield gauge("jobs", "Jobs by kind and phase.", ("kind", "phase"), self.store.phases())
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
-        yield gauge("objects", "Objects that the operator remembers.", ("kind",), objects)
-        yield gauge("queue_depth", "Jobs that wait to be looked at.", (), {(): float(self._queue.depth)})
-        ages: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
-        yield gauge("watch_silence_seconds", "Time since a watch has heard from the API.", ("path",), ages)
+        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
+        yield gauge("almanac_jobs", self.store.standings())
+        yield gauge("almanac_objects", objects)
+        yield gauge("almanac_schedule_delay_seconds", self.store.delays(datetime.now(UTC)))
+        yield gauge("almanac_queue_depth", {(): float(self._queue.depth)})
+        yield gauge("almanac_queue_age_seconds", {(): self._queue.age})
+        yield gauge("almanac_reconcile_age_seconds", {(): self._queue.longest})
+        yield gauge("almanac_watch_silence_seconds", silences)
+        yield gauge("almanac_ready", {(): float(self._ready)})
 
 
 def clock_offset() -> float:

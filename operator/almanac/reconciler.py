@@ -12,13 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from almanac import engines, lifecycle, names, troubles
-from almanac.api import Job, JobError, JobStatus, Phase, Reason
+from almanac.api import Job, JobError, JobStatus, Phase, Reason, Run
 from almanac.cluster import CREATED, DASK_CLUSTERS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
-from almanac.decision import Ask, Create, Decision, Delete, Event, Provide, Release, Scale, Suspend
+from almanac.decision import SCHEDULE_SKIPPED, Ask, Create, Decision, Delete, Event, Provide, Release, Scale, Suspend
 from almanac.metrics import Metrics
 from almanac.observed import DaskCluster, Observed, Progress, Refusal, Warned, WorkerCounts, driver, warning
 from almanac.resource import read_job, read_status, status_patch
@@ -59,6 +59,8 @@ class Reconciler:
         self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
         """Decisions whose status may have been written although no answer says so, with the status before."""
         self._too_large: dict[Key, int] = {}
+        self._ran: dict[Key, str] = {}
+        """The run of each job that was seen to run last."""
         self.running: set[Key] = set()
         """Jobs one of whose drivers runs: `ask` is worth a question."""
         self.outbox: deque[tuple[str, dict[str, Any]]] = deque(maxlen=10_000)
@@ -72,6 +74,7 @@ class Reconciler:
                 document = self._store.job(key)
                 if document is None:
                     self._forget(key)
+                    self._ran.pop(key, None)
                     self._unanswered.pop(key, None)
                     self._too_large.pop(key, None)
                     return None
@@ -226,7 +229,7 @@ class Reconciler:
                 if made is not None:
                     self._store.put(made)
                     if made.get("kind") == DRIVERS.kind:
-                        self._metrics.started.labels(key.kind, action.engine).inc()
+                        self._metrics.submitted(key.kind, action.engine, self._waited(key, action.run))
                 elif manifest["kind"] == DRIVERS.kind:
                     return await self._found(key, job, action)
         except ApiError as error:
@@ -329,13 +332,38 @@ class Reconciler:
         for event in decision.events:
             log.info("%s: %s: %s", key, event.reason, event.message)
             self.outbox.append((key.namespace, _event(document, event, self._now(), self._settings.identity)))
+            if event.reason == SCHEDULE_SKIPPED:
+                self._metrics.skipped.labels(key.kind).inc()
+        self._count(key, before, after)
+
+    def _count(self, key: Key, before: JobStatus, after: JobStatus) -> None:
+        """Count a run that runs for the first time, as far as this process knows, and one that is over."""
         run = after.run
-        if run and run.end_time and not (before.run and before.run.id == run.id and before.run.end_time):
+        if run is None:
+            return
+        same = before.run is not None and before.run.id == run.id
+        if (
+            after.phase is Phase.RUNNING
+            and not (same and before.phase is Phase.RUNNING)
+            and self._ran.get(key) != run.id
+        ):
+            self._ran[key] = run.id
+            waited = self._waited(key, run)
+            if waited is not None:
+                self._metrics.running(key.kind, after.engine, waited)
+        if run.end_time and not (same and before.run and before.run.end_time):
             past = after.history[0] if after.history else None
-            labels = (key.kind, after.engine or "", (past.phase if past else after.phase) or "")
-            self._metrics.finished.labels(*labels, past.reason if past else "").inc()
-            if run.start_time:
-                self._metrics.durations.labels(*labels).observe((run.end_time - run.start_time).total_seconds())
+            phase, reason = (past.phase if past else after.phase) or "", past.reason if past else ""
+            took = run.end_time - run.start_time if run.start_time else None
+            result = after.result if phase == Phase.SUCCEEDED else None
+            self._metrics.finished(key.kind, after.engine, phase, reason, took, result)
+
+    def _waited(self, key: Key, run: Run) -> timedelta | None:
+        """How long ago a run was asked for: by the job's creation, for the first run of one that was never edited."""
+        metadata = (self._store.job(key) or {}).get("metadata", {})
+        first = run.number == 1 and metadata.get("generation") == 1
+        since = troubles.moment(metadata.get("creationTimestamp")) if first else run.start_time
+        return None if since is None else self._now() - since
 
     def _forget(self, key: Key) -> None:
         self.running.discard(key)

@@ -12,10 +12,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from almanac import observed
-from almanac.api import KINDS, JobStatus, Phase
+from almanac import observed, troubles
+from almanac.api import KINDS, JobStatus, Phase, Reason
 from almanac.observed import Driver, Extract, Observed, Pod, Worker
 from almanac.tolerant import tolerant
 
@@ -38,6 +39,9 @@ class _Kept:
     version: int
     uid: str
     phase: str
+    reason: str
+    next: datetime | None
+    """When its schedule is due, if it runs by one."""
     document: bytes
     reads: str = ""
     """Name of the ExtractJob that it reads from."""
@@ -81,7 +85,7 @@ class Store:
             return None
         if kept is not None and kept.uid != uid:
             self._keys.pop(kept.uid, None)
-        self._jobs[key] = _Kept(version, uid, _phase(raw), _packed(raw), _reads(raw))
+        self._jobs[key] = _Kept(version, uid, *_standing(raw), _packed(raw), _reads(raw))
         self._keys[uid] = key
         return key
 
@@ -164,10 +168,18 @@ class Store:
         jobs = {kind: sum(key.kind == kind for key in self._jobs) for kind in KINDS}
         return jobs | {kind: len(facts) for kind, facts in self._facts.items()}
 
-    def phases(self) -> dict[tuple[str, ...], float]:
-        """How many jobs there are, by kind and phase."""
-        found = Counter((key.kind, kept.phase) for key, kept in self._jobs.items())
+    def standings(self) -> dict[tuple[str, ...], float]:
+        """How many jobs there are, by kind, phase and reason."""
+        found = Counter((key.kind, kept.phase, kept.reason) for key, kept in self._jobs.items())
         return {labels: float(count) for labels, count in found.items()}
+
+    def delays(self, now: datetime) -> dict[tuple[str, ...], float]:
+        """How many seconds the schedule is late that is furthest behind, by kind; 0 where all are in time."""
+        delays: dict[tuple[str, ...], float] = {(kind,): 0.0 for kind in KINDS}
+        for key, kept in self._jobs.items():
+            if kept.next is not None:
+                delays[key.kind,] = max(delays[key.kind,], (now - kept.next).total_seconds())
+        return delays
 
     def _put_fact(self, raw: Raw) -> Key | None:
         kind = raw.get("kind", "")
@@ -208,10 +220,18 @@ def _key(raw: Raw) -> Key:
     return Key(raw["kind"], raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
 
 
-def _phase(raw: Raw) -> str:
+def _standing(raw: Raw) -> tuple[str, str, datetime | None]:
+    """Phase and reason of a job, and when its schedule is due: never for one that is suspended or not understood."""
     status = raw.get("status")
-    phase = status.get("phase") if isinstance(status, Mapping) else None
-    return sys.intern(phase) if phase in set(Phase) else ""
+    if not isinstance(status, Mapping):
+        return "", "", None
+    conditions = status.get("conditions")
+    told = [one for one in conditions if isinstance(one, Mapping)] if isinstance(conditions, list) else []
+    phase = status.get("phase")
+    phase = sys.intern(phase) if isinstance(phase, str) and phase in set(Phase) else ""
+    reason = sys.intern(troubles.word(next((one.get("reason") for one in told if one.get("type") == "Ready"), ""), ""))
+    waits = phase != Phase.SUSPENDED and reason != Reason.INVALID_SPEC
+    return phase, reason, troubles.moment(status.get("nextScheduleTime")) if waits else None
 
 
 def _reads(raw: Raw) -> str:

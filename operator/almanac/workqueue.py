@@ -89,6 +89,11 @@ class WorkQueue(Generic[Key]):
         return sum(1 for when in self._due.values() if when <= now)
 
     @property
+    def age(self) -> float:
+        """Seconds for which the first key that is due has waited; 0 where none is due."""
+        return max(0.0, time.monotonic() - min(self._due.values(), default=float("inf")))
+
+    @property
     def longest(self) -> float:
         """Seconds for which a key has been worked on, at most."""
         return time.monotonic() - min(self._busy.values()) if self._busy else 0.0

@@ -8,12 +8,14 @@ import helm_python
 import pytest
 
 import charts
+from almanac.api import GROUP
+from almanac.crd import RESOURCES
 from kube.cluster import Cluster
 from manifests import document
 from tools import chart
 from tools.chart import CHART
 
-DEFINITIONS = ("anomalyjobs.almanac.dev", "forecastjobs.almanac.dev")
+DEFINITIONS = [f"{one.plural}.{GROUP}" for one in RESOURCES.values()]
 
 
 @pytest.fixture

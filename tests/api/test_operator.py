@@ -5,12 +5,14 @@ Row by row the table of what happens when; every reason why a job does not run; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import anomalies
+import extracts
 import raw
 from almanac import cluster as api
 from almanac import names, process
@@ -47,6 +49,27 @@ def test_from_submission_to_a_report(cluster: Cluster, operator: Operator, ledge
     assert [one["reason"] for one in status["history"]] == ["Completed"]
     assert [one["type"] for one in status["conditions"] if one["status"] == "True"] == ["Complete", "Ready"]
     ledger.until_events("Submitted", "Running", "Completed")
+
+
+def test_a_job_waits_for_the_extract_that_it_reads(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+    """It starts by itself once the extract has a complete run, and is told which one."""
+    columns = {"entity": "account", "time": "date", "value": "amount"}
+    ledger.submit(source={"extract": {"name": "entries"}, "columns": columns})
+    assert "there is an ExtractJob entries" in ledger.until(Phase.PENDING, "WaitingForExtract")
+    entries = Ledger(cluster, extracts.extract)
+    entries.submit(source__connection__secretName="ledger-db")
+    container = entries.driver["spec"]["template"]["spec"]["containers"][0]
+    assert container["envFrom"] == [{"secretRef": {"name": "ledger-db"}}]
+    entries.run()
+    assert ledger.told[:2] == (Phase.PENDING, "WaitingForExtract")
+    entries.succeed()
+    entries.until(Phase.SUCCEEDED, "Completed")
+    ledger.until(Phase.PENDING, "Submitted")
+    read = entries.status["result"]["uri"]
+    assert ledger.status["run"]["source"] == read
+    name = ledger.driver["metadata"]["name"]
+    (files,) = [one["data"] for one in ledger.config_maps if one["metadata"]["name"] == name]
+    assert json.loads(files["job.json"])["spec"]["source"]["extract"] == {"name": "entries", "uri": read}
 
 
 def test_anomalies_too(cluster: Cluster, operator: Operator) -> None:
@@ -518,6 +541,7 @@ class TestSchedules:
         self.come(cluster)
         ledger.until_events("Submitted", "Running", "Completed", "ScheduleSkipped")
         assert ledger.numbers == ["1"]
+        assert operator.metrics['almanac_schedules_skipped_total{kind="ForecastJob"}'] == 1
 
     def test_no_second_run_beside_an_active_one(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
         ledger.submit(schedule=YEARLY, concurrencyPolicy="Forbid")
@@ -596,6 +620,25 @@ class TestAbsence:
             lambda: operator.metrics.get('almanac_reconcile_duration_seconds_count{kind="ForecastJob"}'), "a look"
         )
         assert ledger.document["metadata"]["resourceVersion"] == version
+
+    def test_metrics_tell_of_a_run_once(self, cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+        """Whoever comes to lead in the middle of it counts what it sees happen, and nothing else."""
+        ledger.submit()
+        ledger.run()
+        local = '{engine="local",kind="ForecastJob"}'
+        for name in ("runs_started_total", "run_submit_duration_seconds_count", "run_start_duration_seconds_count"):
+            assert operator.metrics[f"almanac_{name}{local}"] == 1
+        assert operator.metrics['almanac_jobs{kind="ForecastJob",phase="Running",reason="Running"}'] == 1
+        operator.stop()
+        operator.start()
+        ledger.succeed()
+        ledger.until(Phase.SUCCEEDED, "Completed")
+        done = 'almanac_runs_finished_total{engine="local",kind="ForecastJob",phase="Succeeded",reason="Completed"}'
+        cluster.wait(lambda: operator.metrics.get(done) == 1, "the run to be counted")
+        computed = '{engine="local",kind="ForecastJob",outcome="computed"}'
+        assert operator.metrics[f"almanac_run_entities_total{computed}"] == ledger.status["result"]["entities"]
+        assert f"almanac_run_start_duration_seconds_count{local}" not in operator.metrics
+        assert operator.metrics["almanac_ready"] == 1
 
     @cell(
         Group.PODS,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+import dask_kubernetes_operator
 from almanac import cluster as api
 from almanac import executing, names, process
 from almanac.api import Engine, Phase
@@ -27,11 +25,7 @@ PLURALS = {"DaskCluster": "daskclusters", "ConfigMap": "configmaps", "NetworkPol
 @pytest.fixture
 def operator(cluster: Cluster, hasty: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
     """An operator that loses its patience with workers at once, where the definitions of dask-kubernetes are."""
-    package = find_spec("dask_kubernetes")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    (file,) = Path(package.submodule_search_locations[0]).rglob("crds/daskcluster.yaml")
-    cluster.define(yaml.safe_load(file.read_text(encoding="utf-8")))
+    dask_kubernetes_operator.define(cluster)
     cluster.client.know("networkpolicies", "networking.k8s.io/v1")
     monkeypatch.setattr(executing, "PATIENCE", timedelta(seconds=0.2))
     monkeypatch.setattr(executing, "ASK_EVERY", timedelta(seconds=0.2))

@@ -23,7 +23,7 @@ import xgboost
 import almanac_jobs
 from almanac.api import JobError
 from almanac.cli import main
-from almanac_jobs import detecting, judged
+from almanac_jobs import judged, verdicts
 from almanac_jobs.scoring import AnomalyRun
 from anomalies import entries, job
 from ledgers import write_job, write_parquet
@@ -340,7 +340,6 @@ def only(*names: str) -> Callable[[pa.Table], pa.Table]:
             "learnt nothing",
         ),
         (None, {"contamination": 0}, "InvalidSpec", "spec.contamination: must be above 0 (got 0)"),
-        (None, {"engine": "dask"}, "NotInstalled", "spec.engine: `dask` is not part of this version yet"),
     ],
 )
 def test_bad_input(
@@ -376,11 +375,10 @@ def test_rows_without_a_key_are_left_out(tmp_path: Path) -> None:
 def test_too_big_for_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a cluster can take over, the driver says so instead of being killed."""
     from almanac_jobs import __main__ as driver
-    from almanac_jobs import task
 
     write_parquet(entries(), tmp_path / "in" / "a.parquet")
     (tmp_path / "job.json").write_text(json.dumps(job(tmp_path / "in", tmp_path / "out")))
-    monkeypatch.setattr(task, "memory_limit", lambda: 1000)
+    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 1000)
     log = tmp_path / "end"
     code = driver.main([str(tmp_path / "job.json"), "--run-id", "r1", "--termination-log", str(log), "--port", "0"])
     assert code == 79
@@ -388,7 +386,7 @@ def test_too_big_for_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_many_flagged_entities_share_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detecting, "DOCUMENTS", 3)
+    monkeypatch.setattr(verdicts, "DOCUMENTS", 3)
     run(tmp_path, contamination=0.1)
     report = loaded(tmp_path).report
     assert report["documents"] == 3

@@ -115,10 +115,9 @@ def test_a_task_that_ends_its_workers_is_given_up() -> None:
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
-    monkeypatch.setattr(dask_session, "PATIENCE", 0.0)
     with (
         pytest.raises(JobError, match=r"DASK_SCHEDULER_ADDRESS: the scheduler at `tcp://127\.0\.0\.1:9`") as caught,
-        dask_session.session(Dask(), Progress()),
+        dask_session.session(Dask(), Progress(), patience=0.0),
     ):
         pass
     assert caught.value.reason is Reason.CLUSTER_UNAVAILABLE

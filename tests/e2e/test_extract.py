@@ -226,6 +226,25 @@ def test_a_query_is_read_in_parallel_by_its_key(postgres: Server, entries: str, 
     assert newest(str(tmp_path)).report["source"]["ranges"] > 5
 
 
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("kind", ["partitioned table", "view", "materialized view"])
+def test_what_else_is_a_table(postgres: Server, entries: str, tmp_path: Path, kind: str) -> None:
+    body = "SELECT id, amount FROM entries"
+    made = [f"CREATE {kind} other AS {body}"]
+    if kind == "partitioned table":
+        made = ["CREATE TABLE other (id int8 PRIMARY KEY, amount numeric(18, 2)) PARTITION BY HASH (id)"]
+        for part in range(3):
+            made.append(f"CREATE TABLE other_{part} PARTITION OF other FOR VALUES WITH (MODULUS 3, REMAINDER {part})")
+        made.append(f"INSERT INTO other {body}")
+    postgres.run(*made)
+    try:
+        carry_out(job(postgres, str(tmp_path), source__table="other", source__key=["id"]))
+        assert plain(rows(str(tmp_path), "id")) == plain(answer(postgres, body, "id"))
+        assert newest(str(tmp_path)).report["source"]["ranges"] > 3
+    finally:
+        postgres.run(f"DROP {kind.replace('partitioned ', '')} other")
+
+
 def test_columns_filter_and_range(postgres: Server, entries: str, tmp_path: Path) -> None:
     made = job(
         postgres,
@@ -335,7 +354,7 @@ def test_a_killed_run_goes_on_and_is_the_table(
     assert plain(rows(str(tmp_path), "id")) == plain(answer(postgres, f"SELECT * FROM {entries}", "id"))
     told = newest(str(tmp_path)).report["source"]
     assert told["resumedRanges"] == told["ranges"] - len(read_again) > 0
-    assert not list(tmp_path.glob("runs/*/.state/*"))
+    assert not list(tmp_path.glob("runs/*/.*"))
 
 
 def meddling(chance: random.Random, table: str) -> list[str]:
@@ -523,6 +542,16 @@ REFUSED: dict[str, tuple[dict[str, Any], Reason, str]] = {
         Reason.INVALID_SPEC,
         "`keyless` has no primary key",
     ),
+    "a key of several rows": (
+        {"source__key": ["account"], "source__watermark": {"column": "updated_at"}},
+        Reason.DATA_ERROR,
+        "spec.source.key: `account` is that of several rows",
+    ),
+    "a key that is null": (
+        {"source__table": "keyless", "source__key": ["n"], "source__watermark": {"column": "n"}},
+        Reason.DATA_ERROR,
+        "spec.source.key: `n` is null in some rows",
+    ),
     "folder is a column": (
         {"source__query": "SELECT now() AS t, 2024 AS year", "partition": {"by": "year", "column": "t"}},
         Reason.DATA_ERROR,
@@ -543,6 +572,7 @@ def test_what_cannot_be_is_one_clear_error(
 ) -> None:
     postgres.run(
         "CREATE TABLE IF NOT EXISTS keyless (n int)",
+        "INSERT INTO keyless VALUES (NULL)",
         "CREATE SEQUENCE IF NOT EXISTS numbers",
         "DO $$ BEGIN CREATE ROLE stranger LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
     )

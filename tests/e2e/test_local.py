@@ -384,7 +384,6 @@ REFUSALS = {
     "output below a file": Refusal(
         64, "spec.output.uri: .* because `/proc/version` is a file", {"output__uri": "/proc/version/out"}
     ),
-    "engine of a later version": Refusal(64, "spec.engine: `dask` is not part of this version", {"engine": "dask"}),
     "too many folders": Refusal(
         64, "spec.output.layout: perEntity is for at most 5 entities", {"output__layout": "perEntity"}
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,13 @@ pytest.importorskip("xgboost", reason="the extra `anomaly` is not installed")
 
 from almanac.api import AnomalyModel, Detector, JobError, Reason
 from almanac_jobs.anomaly import detectors, measures, teacher
-from almanac_jobs.anomaly.detectors import Machine, Trained, Training, halves, latest, resolve
+from almanac_jobs.anomaly.detectors import Trained, Training, halves, latest, resolve
 from almanac_jobs.anomaly.features import Feature, Kind
 from almanac_jobs.anomaly.matrix import Matrix, Resident, Spooled, take
+from almanac_jobs.crew import Crew, Held
+from almanac_jobs.engines.local import Alone
 from almanac_jobs.progress import Interrupted, Progress
+from crews import Several, alone
 
 Flags = NDArray[np.bool_]
 SMALL = AnomalyModel(rounds=25, max_depth=4)
@@ -44,15 +46,19 @@ def train(
     labels: Flags | None = None,
     *,
     model: AnomalyModel = SMALL,
-    folder: Path | None = None,
     threads: int = 1,
 ) -> Trained:
     held = np.zeros(matrix.rows, np.bool_)
-    if detector is Detector.CLASSIFIER:
-        held[-matrix.rows // 5 :] = True
-    width = take(matrix, np.array([0])).shape[1]
-    training = Training(matrix, features(width), labels, held)
-    return detectors.train(detector, model, training, Machine(threads, folder, lambda: None))
+    held[-matrix.rows // 5 :] = True
+    training = Training(
+        Held((matrix,)),
+        [matrix.rows],
+        features(take(matrix, np.array([0])).shape[1]),
+        None if labels is None else Held((labels,)),
+        0 if labels is None else int(labels.sum()),
+        Held((held,)) if detector is Detector.CLASSIFIER else None,
+    )
+    return detectors.train(detector, model, training, alone(threads))
 
 
 def digest(trained: Trained) -> str:
@@ -71,17 +77,18 @@ TRAINED = (Detector.CLASSIFIER, Detector.BLEND, Detector.STUDENT, Detector.RECON
 
 
 @pytest.mark.parametrize("detector", TRAINED)
-def test_the_same_bytes_wherever_rows_lie(detector: Detector, tmp_path: Path) -> None:
+def test_the_same_bytes_wherever_rows_lie(detector: Detector) -> None:
     """In memory, on the disk in parts of any size, by one thread or two, and again."""
     values, odd = data()
     labels = labelled(odd, detector)
     once = digest(train(detector, Resident(values), labels))
     assert digest(train(detector, Resident(values), labels, threads=2)) == once
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    spooled = Spooled.of(spool, (values[start : start + 250] for start in range(0, len(values), 250)))
+    spooled = Spooled(values[start : start + 250] for start in range(0, len(values), 250))
     assert spooled.rows == len(values)
-    assert digest(train(detector, spooled, labels, folder=tmp_path)) == once
+    folder = spooled.folder
+    assert digest(train(detector, spooled, labels)) == once
+    del spooled
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("detector", TRAINED)
@@ -139,19 +146,18 @@ def test_nothing_to_learn(detector: Detector) -> None:
 
 def test_training_stops_when_it_is_told_to() -> None:
     values, _ = data()
-    progress = Progress()
     trees = 0
 
-    def tick() -> None:
+    def guard() -> None:
         nonlocal trees
         trees += 1
         if trees == 3:
             progress.stop()
-        progress.check()
 
-    training = Training(Resident(values), features(), None)
+    progress = Progress(guard=guard)
+    training = Training(Held((Resident(values),)), [len(values)], features())
     with pytest.raises(Interrupted):
-        detectors.train(Detector.STUDENT, SMALL, training, Machine(1, None, tick))
+        detectors.train(Detector.STUDENT, SMALL, training, Alone(1, progress))
     assert trees == 3
 
 
@@ -196,14 +202,19 @@ def test_the_blend_follows_the_labels() -> None:
     assert shares == pytest.approx([3 / 13, 30 / 40], abs=1e-3)
 
 
-def test_latest_rows_are_later_than_all_others() -> None:
-    assert latest(np.array([4, 1, 5, 2, 3, 4, 4, 0, 0, 0], np.int64)).tolist() == [False, False, True, *[False] * 7]
-    assert not latest(np.array([5, 5, 5, 1, 2], np.int64)).any()
-    assert not latest(np.zeros(10, np.int64)).any()
-    times = np.random.default_rng(1).integers(0, 1000, 5000)
-    later = latest(times)
+@pytest.mark.parametrize("crew", [alone(), Several(3)])
+def test_latest_rows_are_later_than_all_others(crew: Crew) -> None:
+    def of(times: NDArray[np.int64]) -> Flags:
+        shares = Several(crew.size).cut(times) if crew.size > 1 else Held((times,))
+        return np.concatenate(crew.fetch(latest(crew, shares, len(times))))
+
+    assert of(np.array([4, 1, 5, 2, 3, 4, 4, 0, 0, 0], np.int64)).tolist() == [False, False, True, *[False] * 7]
+    assert not of(np.array([5, 5, 5, 1, 2], np.int64)).any()
+    assert not of(np.zeros(10, np.int64)).any()
+    times = np.random.default_rng(1).integers(-500, 500, 5000)
+    later = of(times)
     assert times[later].min() > times[~later].max()
-    assert 0.15 < latest(times).mean() <= 0.2
+    assert 0.15 < later.mean() <= 0.2
 
 
 def test_halves_are_of_the_values_alone() -> None:
@@ -219,13 +230,9 @@ def test_halves_are_of_the_values_alone() -> None:
 def test_oddness_takes_missing_values() -> None:
     values, odd = data()
     values[0] = np.nan
-    found = teacher.oddness(Resident(values), seed=0, threads=1)
+    found = teacher.grow(values, len(values), seed=0, threads=1).oddness(Resident(values))
     assert np.isfinite(found).all()
     assert measures.auc(odd, found) > 0.75
-
-
-def test_ranks_share_ties() -> None:
-    assert teacher.ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [0.875, 0.25, 0.875, 0.5]
 
 
 def test_a_forest_of_few_rows_has_more_trees() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from almanac.api import JobError, LedgerColumns
-from almanac_jobs.anomaly.ledger import Ledger
+from almanac_jobs.anomaly.ledger import Ledger, everywhere
+from crews import Several
 
 LEDGER = Ledger(LedgerColumns(user="user", counterparty="other"), "account", "when", hours=True, time_zone=None)
 NAMES = [one.name.removeprefix("ledger.") for one in LEDGER.features]
@@ -27,6 +29,15 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
         "other": pa.string(),
     }
     return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()})
+
+
+def lying_apart(rows: pa.Table, places: int, seed: int) -> pa.Table:
+    """The features of rows that lie in several places."""
+    crew = Several(places)
+    at = np.sort(np.random.default_rng(seed).integers(0, len(rows) + 1, places - 1))
+    ends = [0, *at.tolist(), len(rows)]
+    shares = crew.deal([rows.slice(first, last - first) for first, last in pairwise(ends)])
+    return np.concatenate(crew.fetch(everywhere(crew, LEDGER, shares)))
 
 
 def entry(
@@ -124,6 +135,12 @@ def test_nothing_looks_ahead(rows: list[dict[str, Any]], at: int, chance: Any) -
     order = list(range(len(rows)))
     chance.shuffle(order)
     np.testing.assert_array_equal(LEDGER.encode(table([rows[place] for place in order])), whole[order])
+
+
+@given(ROWS, st.integers(2, 4), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_rows_may_lie_in_several_places(rows: list[dict[str, Any]], places: int, seed: int) -> None:
+    np.testing.assert_array_equal(lying_apart(table(rows), places, seed), LEDGER.encode(table(rows)))
 
 
 def test_columns_that_are_not_there() -> None:

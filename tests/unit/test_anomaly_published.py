@@ -16,9 +16,11 @@ pytest.importorskip("xgboost", reason="the extra `anomaly` is not installed")
 
 from almanac.api import AnomalyModel, Detector
 from almanac_jobs.anomaly import detectors, measures, teacher
-from almanac_jobs.anomaly.detectors import Machine, Training
+from almanac_jobs.anomaly.detectors import Training
 from almanac_jobs.anomaly.features import Feature, Kind
 from almanac_jobs.anomaly.matrix import Resident
+from almanac_jobs.crew import Held
+from crews import alone
 
 SHUTTLE = Path(__file__).parents[2] / "data/shuttle"
 
@@ -27,10 +29,11 @@ def areas(values: NDArray[np.float32], odd: NDArray[np.bool_]) -> tuple[float, f
     """AUC of the forest and of its student."""
     matrix = Resident(values)
     features = [Feature(f"f{at}", f"f{at}", Kind.NUMBER) for at in range(values.shape[1])]
-    training = Training(matrix, features, None)
-    machine = Machine(1, None, lambda: None)
-    student = detectors.train(Detector.STUDENT, AnomalyModel(), training, machine)
-    return measures.auc(odd, teacher.oddness(matrix, 0, 1)), measures.auc(odd, student.margins(values))
+    training = Training(Held((matrix,)), [len(values)], features)
+    student = detectors.train(Detector.STUDENT, AnomalyModel(), training, alone())
+    sample = values[teacher.sample(len(values), 0)]
+    forest = teacher.grow(sample, len(values), 0, 1)
+    return measures.auc(odd, forest.oddness(matrix)), measures.auc(odd, student.margins(values))
 
 
 def test_breast_cancer() -> None:

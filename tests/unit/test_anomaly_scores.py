@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from almanac_jobs.anomaly import calibration, explanations, measures
+from almanac_jobs.anomaly import across, calibration, explanations, measures
 from almanac_jobs.anomaly.calibration import Scale
+from almanac_jobs.crew import Held
+from crews import Several, alone
 
 metrics = pytest.importorskip("sklearn.metrics", reason="the extra `anomaly` is not installed")
 
@@ -57,22 +60,33 @@ def test_calibrated_probabilities_are_what_happens(rows: int) -> None:
     assert scale.scores(later).mean() == pytest.approx(truth.mean(), abs=0.05)
 
 
+def by_share(margins: NDArray[np.float64]) -> calibration.Scale:
+    """The same of all margins in one place, and in three."""
+    scales = [
+        calibration.by_share(crew, crew.each(across.order, held), len(margins))
+        for crew, held in ((alone(), Held((margins,))), (Several(3), Several(3).cut(margins)))
+    ]
+    assert scales[0] == scales[1]
+    return scales[0]
+
+
 def test_shares_are_shares() -> None:
     rng = np.random.default_rng(3)
     margins = rng.exponential(1, 50_000)
-    scale = calibration.by_share(margins)
+    scale = by_share(margins)
     scores = scale.scores(margins)
     assert (scores >= 0.99).mean() == pytest.approx(0.01, abs=1e-3)
     assert (scores >= 0.9).mean() == pytest.approx(0.1, abs=2e-3)
     assert scale.scores(np.array([-1.0, margins.max() + 1])).tolist() == [0, 1]
-    flat = calibration.by_share(np.array([0.0] * 90 + [1.0] * 10))
+    flat = by_share(np.array([0.0] * 90 + [1.0] * 10))
     assert flat.scores(np.array([0.0, 1.0])).tolist() == pytest.approx([0.9, 1], abs=0.01)
 
 
 @pytest.mark.parametrize(("contamination", "flagged"), [(0.01, 10), (0.5, 500), (1e-6, 1)])
 def test_the_cut_flags_its_share(contamination: float, flagged: int) -> None:
     margins = np.random.default_rng(4).normal(0, 1, 1000)
-    assert (margins >= calibration.cut(margins, contamination)).sum() == flagged
+    ordered = Several(3).each(across.order, Several(3).cut(margins))
+    assert (margins >= calibration.cut(Several(3), ordered, 1000, contamination)).sum() == flagged
 
 
 def test_reasons_of_an_entity_are_means_by_score() -> None:

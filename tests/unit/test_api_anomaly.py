@@ -66,7 +66,8 @@ def test_defaults() -> None:
         ),
         (
             {"engine": "spark"},
-            'spec.engine: cannot be spark: XGBoost trains in one process. Write auto or local (got "spark")',
+            "spec.engine: cannot be spark: XGBoost trains in one process or on Dask. Write auto, local or dask "
+            '(got "spark")',
         ),
     ],
 )

@@ -22,6 +22,7 @@ def test_failure() -> None:
         "exitCode": 65,
         "message": "column `x` is missing",
         "engine": "local",
+        "engineReason": "",
     }
 
 

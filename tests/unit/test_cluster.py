@@ -46,6 +46,19 @@ def refused(code: int, reason: str, headers: dict[str, str] | None = None) -> Ha
     return handler
 
 
+def test_requests_are_counted_those_without_an_answer_too() -> None:
+    counted: list[tuple[str, int]] = []
+
+    async def unanswered() -> None:
+        access = Access("http://127.0.0.1:9")  # discard: nobody listens
+        async with Cluster(access, counted=lambda verb, code: counted.append((verb, code))) as cluster:
+            await cluster.get(CONFIG_MAPS, "default", "a")
+
+    with pytest.raises(ApiError, match="127"):
+        asyncio.run(unanswered())
+    assert counted == [("get", 0)]
+
+
 def test_creating_what_exists_and_deleting_what_does_not_is_fine() -> None:
     assert ask(refused(409, "AlreadyExists"), lambda cluster: cluster.create(MANIFEST)) is None
     ask(refused(404, "NotFound"), lambda cluster: cluster.delete(CONFIG_MAPS, "default", "a"))

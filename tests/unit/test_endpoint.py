@@ -7,10 +7,11 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from almanac_jobs.endpoint import serve
+from almanac_jobs.endpoint import serve, traffic
 from almanac_jobs.progress import Progress, Workers
 
 
@@ -51,9 +52,36 @@ def test_metrics_have_every_stage(ticks: Iterator[float]) -> None:
     progress.start("fit", 3, "series")
     with serve(progress, 0, "127.0.0.1") as port:
         text = get(port, "/metrics")
-    assert 'almanac_run_stage_units{stage="read"} 7\n' in text
-    assert 'almanac_run_stage_expected_units{stage="fit"} 3\n' in text
-    assert 'almanac_run_stage_expected_units{stage="read"}' not in text
+    assert 'almanac_driver_stage_units_total{stage="read",unit="rows"} 7\n' in text
+    assert 'almanac_driver_stage_expected_units{stage="fit",unit="series"} 3\n' in text
+    assert 'almanac_driver_stage_expected_units{stage="read"' not in text
+    assert 'almanac_driver_stage_active{stage="read"} 0.0\nalmanac_driver_stage_active{stage="fit"} 1.0\n' in text
+    assert "almanac_driver_workers" not in text
+
+
+def test_metrics_have_the_process_and_its_cluster() -> None:
+    progress = Progress()
+    progress.workers = Workers(4, 3, 1)
+    with serve(progress, 0, "127.0.0.1") as port:
+        text = get(port, "/metrics")
+    said = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert (said['almanac_driver_workers{state="wanted"}'], said["almanac_driver_workers_failed_total"]) == ("4", "1")
+    assert 0 < int(said["process_resident_memory_bytes"]) <= int(said["almanac_driver_memory_limit_bytes"])
+    assert float(said["process_cpu_seconds_total"]) > 0
+
+
+def test_traffic_is_that_of_all_networks_but_the_machines_own(tmp_path: Path) -> None:
+    file = tmp_path / "proc/self/net/dev"
+    file.parent.mkdir(parents=True)
+    line = "{}: {} 9 0 0 0 0 0 0 {} 8 0 0 0 0 0 0\n"
+    file.write_text(
+        "Inter-|\n face |\n"
+        + line.format("    lo", 1000, 1000)
+        + line.format("  eth0", 70, 5)
+        + line.format("eth1", 7, 2)
+    )
+    assert traffic(tmp_path) == (77, 7)
+    assert traffic(tmp_path / "nowhere") == (None, None)
 
 
 def test_other_paths_are_not_found() -> None:

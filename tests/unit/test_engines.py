@@ -1,4 +1,4 @@
-"""Which engine a job runs on, and what is said where it cannot."""
+"""What is said where an engine cannot be had, and how Spark is set up."""
 
 from __future__ import annotations
 
@@ -10,34 +10,6 @@ from almanac.api import Engine, ForecastJob, JobError, Reason
 from almanac_jobs import engines
 from almanac_jobs.progress import Progress
 from ledgers import job
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "used"),
-    [
-        (Engine.AUTO, {}, Engine.LOCAL),
-        (Engine.AUTO, {"ALMANAC_ENGINE": ""}, Engine.LOCAL),
-        (Engine.AUTO, {"ALMANAC_ENGINE": "spark"}, Engine.SPARK),
-        (Engine.LOCAL, {"ALMANAC_ENGINE": "spark"}, Engine.LOCAL),
-        (Engine.SPARK, {}, Engine.SPARK),
-    ],
-)
-def test_the_job_decides_and_then_the_environment(asked: Engine, environment: dict[str, str], used: Engine) -> None:
-    assert engines.chosen(asked, environment) is used
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "reason", "words"),
-    [
-        (Engine.DASK, {}, Reason.NOT_INSTALLED, "`dask` is not part of this version"),
-        (Engine.AUTO, {"ALMANAC_ENGINE": "dask"}, Reason.NOT_INSTALLED, "`dask` is not part of this version"),
-        (Engine.AUTO, {"ALMANAC_ENGINE": "auto"}, Reason.INVALID_SPEC, "ALMANAC_ENGINE: `auto` is no engine"),
-    ],
-)
-def test_what_is_none(asked: Engine, environment: dict[str, str], reason: Reason, words: str) -> None:
-    with pytest.raises(JobError, match=words) as caught:
-        engines.chosen(asked, environment)
-    assert caught.value.reason is reason
 
 
 @pytest.fixture
@@ -52,7 +24,7 @@ def test_without_pyspark_the_extra_is_named(spark_job: ForecastJob, monkeypatch:
     monkeypatch.delattr(engines, "spark", raising=False)
     monkeypatch.setitem(sys.modules, "pyspark", None)
     with pytest.raises(JobError, match=r"spec\.engine: .*pip install 'almanac\[spark\]'") as caught:
-        engines.opened(Engine.SPARK, spark_job, Progress())
+        engines.opened(Engine.SPARK, spark_job, 1, Progress())
     assert caught.value.reason is Reason.NOT_INSTALLED
 
 
@@ -61,7 +33,10 @@ def test_without_java_it_is_named(spark_job: ForecastJob, monkeypatch: pytest.Mo
     monkeypatch.setattr("pyspark.SparkContext._active_spark_context", None)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(JobError, match="needs Java 17") as caught, engines.opened(Engine.SPARK, spark_job, Progress()):
+    with (
+        pytest.raises(JobError, match="needs Java 17") as caught,
+        engines.opened(Engine.SPARK, spark_job, 1, Progress()),
+    ):
         pass
     assert caught.value.reason is Reason.NOT_INSTALLED
 

@@ -12,7 +12,7 @@ from almanac import lifecycle, names
 from almanac.api import ConditionStatus, Engine, Phase, Reason, Trigger, Workers
 from almanac.conditions import TYPES
 from almanac.engines import COMPANIONS
-from almanac.observed import Observed, Progress, Refusal, WorkerCounts, observe
+from almanac.observed import Extract, Observed, Progress, Refusal, WorkerCounts, observe
 from almanac.resource import read_job, status_patch
 from almanac.waiting import ASK_EVERY, PATIENCE
 from world import Crash, World
@@ -48,6 +48,74 @@ def message(world: World) -> str:
 
 def reasons(world: World) -> list[str]:
     return [event.reason for event in world.events]
+
+
+READS = {"extract": {"name": "entries"}, "columns": {"entity": "account", "time": "date", "value": "amount"}}
+FIRST, SECOND = (f"s3://ledger/raw/runs/{number}" for number in (1, 2))
+
+
+class TestExtracts:
+    """A job that reads what an ExtractJob writes."""
+
+    def test_it_waits_for_a_complete_run_and_is_held_to_it(self) -> None:
+        world = World(source=READS)
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "WaitingForExtract")
+        assert "once there is an ExtractJob entries in this namespace" in message(world)
+        assert world.status.run is None
+        world.extract = Extract(Phase.RUNNING)
+        world.reconcile()
+        assert "it is Running" in message(world)
+        assert not world.created
+        world.extract = Extract(Phase.SUCCEEDED, FIRST)
+        world.reconcile()
+        assert world.told == (Phase.PENDING, "Submitted")
+        assert world.status.run is not None
+        assert world.status.run.source == FIRST
+        world.extract = Extract(Phase.SUCCEEDED, SECOND)
+        world.pod(**raw.running())
+        world.reconcile()
+        assert world.status.run.source == FIRST
+        assert reasons(world)[:2] == ["WaitingForExtract", "Submitted"]
+
+    def test_the_driver_reads_that_run_also_when_it_is_made_anew(self) -> None:
+        world = World(source=READS)
+        world.extract = Extract(Phase.SUCCEEDED, FIRST)
+        world.reconcile()
+        world.extract = Extract(Phase.RUNNING, SECOND)
+        world.delete_driver(world.driver["metadata"]["name"])
+        world.settle()
+        assert len(world.created) == 2
+        assert {one["metadata"]["annotations"][names.SOURCE] for one in world.created} == {FIRST}
+
+    def test_a_status_that_was_lost_is_found_with_the_driver(self) -> None:
+        world = World(source=READS)
+        world.extract = Extract(Phase.SUCCEEDED, FIRST)
+        world.reconcile()
+        del world.job["status"]
+        world.extract = Extract(Phase.SUCCEEDED, SECOND)
+        world.reconcile()
+        assert world.status.run is not None
+        assert world.status.run.source == FIRST
+
+    def test_a_restart_reads_the_newest(self) -> None:
+        world = World(source=READS)
+        world.extract = Extract(Phase.SUCCEEDED, FIRST)
+        world.reconcile()
+        world.pod(**raw.running())
+        world.succeed()
+        world.reconcile()
+        world.extract = Extract(Phase.FAILED, SECOND)  # a run of it has failed since, the one before it is complete
+        world.edit(restartNonce=1)
+        world.reconcile()
+        assert world.status.run is not None
+        assert world.status.run.source == SECOND
+
+    def test_a_run_that_the_job_names_needs_no_extract(self) -> None:
+        world = World(source={**READS, "extract": {"name": "entries", "uri": SECOND}})
+        world.reconcile()
+        assert world.status.run is not None
+        assert world.status.run.source == SECOND
 
 
 class TestTheTable:
@@ -119,6 +187,7 @@ class TestTheTable:
         assert (result.entities, result.scores) == (5, {"mase": 0.87})
         assert message(world) == f"5 entities, written to {result.uri}; older runs could not be deleted"
         assert world.status.progress == "100%"
+        assert world.status.engine_reason == "60 rows of 3 columns"
         assert world.status.run is not None
         assert world.status.run.end_time == goldens.START + timedelta(minutes=5)
         (past,) = world.status.history
@@ -145,6 +214,10 @@ class TestTheTable:
         world.succeed()
         world.reconcile()
         assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert world.status.engine_reason == "needs 12 GiB of 4 GiB"  # the figures that have decided stay
+        world.edit(horizon=3)
+        world.reconcile()
+        assert world.status.engine_reason == ""
 
     def test_too_big_for_local_without_an_engine_that_could_do_better(self) -> None:
         world = running(engine="auto")

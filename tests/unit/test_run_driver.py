@@ -52,7 +52,6 @@ def test_a_complete_run(document: dict[str, Any], tmp_path: Path, capsys: pytest
         ({"source__columns__value": "amout"}, 65, Reason.DATA_ERROR),
         ({"source__uri": "/nowhere"}, 66, Reason.SOURCE_NOT_FOUND),
         ({"horizon": 0, "floor": "low"}, 64, Reason.INVALID_SPEC),
-        ({"engine": "dask"}, 64, Reason.NOT_INSTALLED),
         ({"source__filter": "x" * 4000}, 65, Reason.DATA_ERROR),
     ],
     ids=str,
@@ -89,10 +88,10 @@ def test_what_is_no_job(text: str, words: str, tmp_path: Path) -> None:
 def test_data_that_may_not_fit_go_to_a_cluster(
     document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("almanac_jobs.task.memory_limit", lambda: 10_000)
+    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 10_000)
     code, report = drive(document, tmp_path)
     assert (code, report.reason) == (79, Reason.TOO_BIG_FOR_LOCAL)
-    assert "160 rows may take" in report.message
+    assert "160 rows of 3 columns" in report.message
     document["spec"]["engine"] = "local"  # asked for by name: only memory that is really used counts
     assert drive(document, tmp_path)[0] == 0
 

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import goldens
 import raw
+from almanac.api import KINDS
 from almanac.store import Key, Store
 
 KEY = Key("ForecastJob", "default", "smallest")
@@ -29,7 +32,50 @@ def test_a_job_is_remembered_without_what_decides_nothing() -> None:
     assert kept is not None
     assert kept["spec"] == {"horizon": 1}
     assert set(kept["metadata"]) == {"name", "namespace", "uid", "resourceVersion"}
-    assert store.phases() == {("ForecastJob", "Running"): 1.0}
+    assert store.standings() == {("ForecastJob", "Running", ""): 1.0}
+
+
+READY = {"type": "Ready", "status": "False"}
+
+
+@pytest.mark.parametrize(
+    ("status", "standing"),
+    [
+        ({}, ("", "")),
+        ({"phase": "Pending", "conditions": [READY | {"reason": "ImagePullBackOff"}]}, ("Pending", "ImagePullBackOff")),
+        ({"phase": "Dreaming", "conditions": [READY | {"reason": 'a"b\n'}]}, ("", "")),
+        ({"phase": "Running", "conditions": "none"}, ("Running", "")),
+        ({"phase": "Failed", "conditions": [None, {"type": "Ready"}]}, ("Failed", "")),
+    ],
+)
+def test_where_jobs_stand(status: dict[str, Any], standing: tuple[str, str]) -> None:
+    """Whatever a status holds, its words are fit for labels."""
+    store = Store()
+    store.put(job(**status))
+    assert store.standings() == {("ForecastJob", *standing): 1.0}
+
+
+@pytest.mark.parametrize(
+    ("status", "delay"),
+    [
+        ({"phase": "Succeeded", "nextScheduleTime": "2026-11-21T02:00:00Z"}, 900.0),
+        ({"phase": "Succeeded", "nextScheduleTime": "2026-11-21T03:00:00Z"}, 0.0),
+        ({"phase": "Suspended", "nextScheduleTime": "2026-11-21T02:00:00Z"}, 0.0),
+        ({"phase": "Succeeded", "nextScheduleTime": "soon"}, 0.0),
+        (
+            {
+                "phase": "Failed",
+                "nextScheduleTime": "2026-11-21T02:00:00Z",
+                "conditions": [READY | {"reason": "InvalidSpec"}],
+            },
+            0.0,
+        ),
+    ],
+)
+def test_how_late_schedules_are(status: dict[str, Any], delay: float) -> None:
+    store = Store()
+    store.put(job(**status))
+    assert store.delays(goldens.START) == {(kind,): 0.0 for kind in KINDS} | {("ForecastJob",): delay}
 
 
 def test_an_older_version_never_replaces_a_newer_one() -> None:

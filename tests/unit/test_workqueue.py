@@ -127,3 +127,24 @@ def test_back_off_doubles_up_to_a_limit() -> None:
     waits = [backoff(failures, Fixed()) for failures in range(1, 12)]  # type: ignore[arg-type]
     assert waits[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
     assert waits[-1] == LONGEST_DELAY
+
+
+def test_it_knows_how_long_the_first_key_has_waited() -> None:
+    ages: list[float] = []
+
+    async def work(key: str) -> None:
+        ages.append(0.0)
+
+    async def play(queue: WorkQueue[str]) -> None:
+        assert queue.age == 0.0
+        queue.add("later", 60)
+        assert queue.age == 0.0
+        queue.add("now")
+        await asyncio.sleep(0.05)
+        assert queue.age > 0
+        queue.open()
+        while not ages:
+            await asyncio.sleep(0.01)
+        assert queue.age == 0.0
+
+    work_on(work, play)

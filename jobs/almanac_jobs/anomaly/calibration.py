@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from almanac_jobs.anomaly import across
+from almanac_jobs.anomaly.across import Codes
+from almanac_jobs.crew import Crew, Held
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -65,9 +69,10 @@ class Scale:
         return cls(meaning, how, logistic=(slope, intercept))
 
 
-def by_share(margins: Floats) -> Scale:
-    """Scores are shares of these rows that are less odd, or as odd."""
-    x, place = np.unique(np.quantile(margins, _LEVELS, method="lower"), return_index=True)
+def by_share(crew: Crew, margins: Held[Codes], count: int) -> Scale:
+    """Scores are shares of these `count` margins, given by their sorted codes, that are less odd, or as odd."""
+    found = across.floats(across.select(crew, margins, np.floor(_LEVELS * (count - 1)).astype(np.int64)))
+    x, place = np.unique(found, return_index=True)
     last = np.append(place[1:], len(_LEVELS)) - 1  # of equal margins, all count
     return Scale(Meaning.SHARE, "share", (tuple(x.tolist()), tuple(_LEVELS[last].tolist())))
 
@@ -86,10 +91,11 @@ def by_labels(labels: Flags, margins: Floats) -> Scale:
     return Scale(Meaning.PROBABILITY, "isotonic", (tuple(x.tolist()), tuple(y.tolist())))
 
 
-def cut(margins: Floats, contamination: float) -> float:
-    """The margin from which on about so large a share of the rows is flagged, one row at least."""
-    flagged = max(1, round(contamination * len(margins)))
-    return float(np.partition(margins, len(margins) - flagged)[len(margins) - flagged])
+def cut(crew: Crew, margins: Held[Codes], count: int, contamination: float) -> float:
+    """The margin from which on about so large a share of the `count` rows is flagged, one row at least; `margins` are
+    given by their sorted codes."""
+    flagged = max(1, round(contamination * count))
+    return float(across.floats(across.select(crew, margins, np.array([count - flagged])))[0])
 
 
 def _platt(labels: Flags, margins: Floats) -> tuple[float, float]:

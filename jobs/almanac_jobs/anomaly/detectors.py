@@ -9,13 +9,14 @@ it. Margins become scores in `calibration`.
 - *blend*: both, each in its own standard deviations; m rows labelled odd give the classifier a weight of m / (m + 10).
 - *reconstruction*: each feature from the others. The margin adds up squared errors in units of the feature's variance,
   of each feature as much as it can be foreseen; these are the contributions.
+
+Rows may lie in several places (`almanac_jobs.crew`): every tree is of all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,9 +24,12 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from almanac.api import AnomalyModel, Detector, JobError, Reason
-from almanac_jobs.anomaly import teacher
+from almanac_jobs.anomaly import across, teacher
+from almanac_jobs.anomaly.boosting import Course, contributions, predict
 from almanac_jobs.anomaly.features import Feature, Floats32, Kind
-from almanac_jobs.anomaly.matrix import Flags, Floats, Matrix, Selection, quantized
+from almanac_jobs.anomaly.matrix import Flags, Floats, Ints, Matrix
+from almanac_jobs.anomaly.teacher import Forest
+from almanac_jobs.crew import Crew, Held
 
 FEW = 3
 """Rows labelled odd below which a label teaches nothing: XGBoost learns from so few that all rows are alike."""
@@ -37,8 +41,6 @@ ENOUGH = 10
 """Rows labelled odd that a part of the data must have to be trained on, or tested on, by itself."""
 LATEST = 0.2
 """Share of the rows that a classifier is tested on: the latest."""
-
-Tick = Callable[[], None]
 
 
 def resolve(asked: Detector, positives: int | None) -> tuple[Detector, str]:
@@ -66,20 +68,12 @@ def resolve(asked: Detector, positives: int | None) -> tuple[Detector, str]:
     return Detector.CLASSIFIER, f"{positives:,} rows are labelled odd"
 
 
-def latest(times: NDArray[np.int64], share: float = LATEST) -> Flags:
-    """The latest rows, at most `share` of them: every one is later than all others. None where
+def latest(crew: Crew, times: Held[Ints], count: int, share: float = LATEST) -> Held[Flags]:
+    """The latest of `count` rows, at most `share` of them: every one is later than all others. None where
     more share the last time."""
-    later: Flags = times > np.partition(times, int(len(times) * (1 - share)))[int(len(times) * (1 - share))]
-    return later
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What training may use: threads, a folder for what memory need not hold, and a call after every tree."""
-
-    threads: int
-    folder: Path | None
-    tick: Tick
+    last = np.array([min(int(count * (1 - share)), count - 1)])
+    (cut,) = across.integers(across.select(crew, crew.each(across.order, times), last))
+    return crew.each(np.greater, times, int(cut))
 
 
 class Trained(Protocol):
@@ -107,10 +101,10 @@ class Additive:
     weights: Mapping[str, float]
 
     def margins(self, values: Floats32) -> Floats:
-        return np.sum([self.weights[path] * _predict(one, values) for path, one in self.boosters.items()], axis=0)
+        return np.sum([self.weights[path] * predict(one, values) for path, one in self.boosters.items()], axis=0)
 
     def contributions(self, values: Floats32) -> Floats:
-        return np.sum([self.weights[path] * _shap(one, values) for path, one in self.boosters.items()], axis=0)
+        return np.sum([self.weights[path] * contributions(one, values) for path, one in self.boosters.items()], axis=0)
 
     def as_json(self) -> dict[str, Any]:
         return {"form": "additive", "weights": dict(self.weights)}
@@ -152,7 +146,7 @@ class Reconstruction:
             for half in (0, 1):
                 rows = fold == half
                 if rows.any():
-                    foretold[rows] = _predict(self.boosters[_path(one.column, half)], others[rows])
+                    foretold[rows] = predict(self.boosters[_path(one.column, half)], others[rows])
             error = np.nan_to_num(one.target(values) - foretold)  # a missing value is no error
             made[:, one.column] = one.weight * (error / one.scale) ** 2
         return made
@@ -174,19 +168,25 @@ def from_json(value: Mapping[str, Any], boosters: Mapping[str, xgb.Booster]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What there is to learn from. `labels` are None without a label; `validation` are rows that none of it is of."""
+    """What there is to learn from: in each place a matrix of so many rows (`sizes`), with the same `features`.
 
-    matrix: Matrix
+    `labels` are None without a label, `positives` are then 0; `validation` are rows that the classifier is not to learn
+    from, None for none.
+    """
+
+    matrix: Held[Matrix]
+    sizes: Sequence[int]
     features: Sequence[Feature]
-    labels: Flags | None
-    validation: Flags = field(default_factory=lambda: np.empty(0, np.bool_))
+    labels: Held[Flags] | None = None
+    positives: int = 0
+    validation: Held[Flags] | None = None
 
     @property
     def names(self) -> list[str]:
         return [one.name for one in self.features]
 
 
-def train(detector: Detector, model: AnomalyModel, training: Training, machine: Machine) -> Trained:
+def train(detector: Detector, model: AnomalyModel, training: Training, crew: Crew) -> Trained:
     """Train a detector, which is not auto.
 
     Raises:
@@ -194,13 +194,13 @@ def train(detector: Detector, model: AnomalyModel, training: Training, machine: 
     """
     match detector:
         case Detector.CLASSIFIER:
-            return Additive({"model.ubj": _classifier(model, training, machine)}, {"model.ubj": 1.0})
+            return Additive({"model.ubj": _classifier(model, training, crew)}, {"model.ubj": 1.0})
         case Detector.STUDENT:
-            return Additive({"model.ubj": _student(model, training, machine)}, {"model.ubj": 1.0})
+            return Additive({"model.ubj": _student(model, training, crew)}, {"model.ubj": 1.0})
         case Detector.BLEND:
-            return _blend(model, training, machine)
+            return _blend(model, training, crew)
         case Detector.RECONSTRUCTION:
-            return _reconstruction(model, training, machine)
+            return _reconstruction(model, training, crew)
         case Detector.AUTO:
             raise ValueError("auto is resolved before it is trained")
 
@@ -210,37 +210,40 @@ def steps(detector: Detector, model: AnomalyModel, features: int) -> int:
     return model.rounds * {Detector.BLEND: 2, Detector.RECONSTRUCTION: 2 * features}.get(detector, 1)
 
 
-def _classifier(model: AnomalyModel, training: Training, machine: Machine) -> xgb.Booster:
+def _classifier(model: AnomalyModel, training: Training, crew: Crew) -> xgb.Booster:
     assert training.labels is not None  # noqa: S101 - `resolve` has seen to it
-    target = training.labels.astype(np.float64)
-    some = bool(training.validation.any())
     learn = {"objective": "binary:logistic", "eval_metric": "aucpr", "scale_pos_weight": model.scale_pos_weight}
-    fit = Selection(training.matrix, training.names, target, ~training.validation if some else None)
-    held = Selection(training.matrix, training.names, target, training.validation) if some else None
-    return _boost(model, learn, fit, held, machine, "classifier")
+    target = crew.each(_floats, training.labels)
+    held = training.validation
+    fitted = None if held is None else crew.each(np.logical_not, held)
+    course = Course(model, learn, training.names, "classifier", crew.threads)
+    return crew.together(course, training.matrix, target, fitted, held)
 
 
-def _student(model: AnomalyModel, training: Training, machine: Machine) -> xgb.Booster:
-    odd = teacher.oddness(training.matrix, model.seed, machine.threads)
-    if not np.ptp(odd):
+def _student(model: AnomalyModel, training: Training, crew: Crew) -> xgb.Booster:
+    count = sum(training.sizes)
+    rows = across.gathered(crew, training.matrix, training.sizes, teacher.sample(count, model.seed))
+    forest = teacher.grow(rows, count, model.seed, crew.threads)
+    odd = crew.each(Forest.oddness, crew.share(forest), training.matrix)
+    least, most = np.array(crew.fetch(crew.each(_range, odd))).T
+    if least.min() == most.max():
         raise nothing("all rows are alike to the isolation forest")
-    fit = Selection(training.matrix, training.names, teacher.ranks(odd) ** 4)
-    return _boost(model, {"objective": "reg:squarederror"}, fit, None, machine, "student")
+    target = crew.each(_fourth_power, across.ranks(crew, odd))
+    course = Course(model, {"objective": "reg:squarederror"}, training.names, "student", crew.threads)
+    return crew.together(course, training.matrix, target, None, None)
 
 
-def _blend(model: AnomalyModel, training: Training, machine: Machine) -> Additive:
-    assert training.labels is not None  # noqa: S101 - `resolve` has seen to it
-    boosters = {"model.ubj": _classifier(model, training, machine), "student.ubj": _student(model, training, machine)}
-    known = int(training.labels.sum())
-    share = known / (known + BALANCE)
+def _blend(model: AnomalyModel, training: Training, crew: Crew) -> Additive:
+    boosters = {"model.ubj": _classifier(model, training, crew), "student.ubj": _student(model, training, crew)}
+    share = training.positives / (training.positives + BALANCE)
     weights: dict[str, float] = {}
     for (path, booster), part in zip(boosters.items(), (share, 1 - share), strict=True):
-        spread = float(np.std(np.concatenate([_predict(booster, values) for values in training.matrix.parts()])))
+        spread = across.spread(crew, crew.each(_predicted, training.matrix, booster))
         weights[path] = part / spread if spread > 0 else 0.0  # a booster that has learnt nothing has no say
     return Additive(boosters, weights)
 
 
-def _reconstruction(model: AnomalyModel, training: Training, machine: Machine) -> Reconstruction:
+def _reconstruction(model: AnomalyModel, training: Training, crew: Crew) -> Reconstruction:
     matrix, names = training.matrix, training.names
     if len(names) < 2:
         raise JobError(
@@ -248,37 +251,71 @@ def _reconstruction(model: AnomalyModel, training: Training, machine: Machine) -
             "spec.model.detector: reconstruction foretells each feature from the others, and there is one only: add "
             "features, or choose student",
         )
-    fold = np.concatenate([halves(part) for part in matrix.parts()])
+    fold = crew.each(_halves, matrix)
     boosters: dict[str, xgb.Booster] = {}
     features: list[Predictable] = []
     for column, feature in enumerate(training.features):
         plain = Predictable(column, 1.0, 1.0, feature.kind is Kind.CATEGORY)
-        target = np.concatenate([plain.target(part) for part in matrix.parts()])
-        known = ~np.isnan(target)
-        scale = float(np.std(target[known]))
-        both = [int((known & (fold == half)).sum()) for half in (0, 1)]
+        target = crew.each(_target, matrix, plain)
+        scale = across.spread(crew, crew.each(_known, target))
+        parts = [crew.each(_known_half, target, fold, half) for half in (0, 1)]
+        both = [sum(crew.fetch(crew.each(np.count_nonzero, part))) for part in parts]
         if not scale or not all(both):
             continue
         others = np.delete(np.arange(len(names)), column)
         made = {}
-        for half in (0, 1):
-            # The half of the rows that it is not going to judge.
-            fit, held = (
-                Selection(matrix, [names[at] for at in others], target, known & (fold == part), others)
-                for part in (1 - half, half)
-            )
-            made[_path(column, half)] = _boost(
-                model, {"objective": "reg:squarederror"}, fit, held, machine, f"{column}-{half}"
-            )
+        for half in (0, 1):  # each learns from the half of the rows that it is not going to judge
+            learn = {"objective": "reg:squarederror"}
+            course = Course(model, learn, [names[at] for at in others], f"{column}-{half}", crew.threads, others)
+            made[_path(column, half)] = crew.together(course, matrix, target, parts[1 - half], parts[half])
         trial = Reconstruction(made, (Predictable(column, 1.0, scale, plain.logarithmic),))
-        errors = np.concatenate([trial.contributions(part)[:, column] for part in matrix.parts()])
-        weight = 1 - float(np.sqrt(errors[known].mean()))
+        errors = crew.fetch(crew.each(_errors, matrix, target, trial, column))
+        weight = 1 - float(np.sqrt(sum(total for _, total in errors) / sum(number for number, _ in errors)))
         if weight > 0:
             boosters |= made
             features.append(Predictable(column, weight, scale, plain.logarithmic))
     if not features:
         raise nothing("no feature can be foretold from the others")
     return Reconstruction(boosters, tuple(features))
+
+
+def _floats(labels: Flags) -> Floats:
+    return labels.astype(np.float64)
+
+
+def _fourth_power(values: Floats) -> Floats:
+    return values**4
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    return float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+
+
+def _predicted(matrix: Matrix, booster: xgb.Booster) -> Floats:
+    return np.concatenate([predict(booster, values) for values in matrix.parts()])
+
+
+def _halves(matrix: Matrix) -> Ints:
+    return np.concatenate([halves(part) for part in matrix.parts()])
+
+
+def _target(matrix: Matrix, one: Predictable) -> Floats:
+    return np.concatenate([one.target(part) for part in matrix.parts()])
+
+
+def _known(target: Floats) -> Floats:
+    return target[~np.isnan(target)]
+
+
+def _known_half(target: Floats, fold: Ints, half: int) -> Flags:
+    return np.asarray(~np.isnan(target) & (fold == half))
+
+
+def _errors(matrix: Matrix, target: Floats, trial: Reconstruction, column: int) -> tuple[int, float]:
+    """Of the rows whose feature is known: how many they are, and the sum of their errors."""
+    errors = np.concatenate([trial.contributions(part)[:, column] for part in matrix.parts()])
+    known = errors[~np.isnan(target)]
+    return len(known), float(np.sum(known))
 
 
 def halves(values: Floats32) -> NDArray[np.int64]:
@@ -304,73 +341,3 @@ def nothing(why: str) -> JobError:
 
 def _path(column: int, half: int) -> str:
     return f"columns/{column:03d}-{half}.ubj"
-
-
-def _boost(
-    model: AnomalyModel,
-    learn: Mapping[str, Any],
-    fit: Selection,
-    held: Selection | None,
-    machine: Machine,
-    name: str,
-) -> xgb.Booster:
-    """Boosted trees on `fit`, as many as serve `held`, where that is given and the job stops early."""
-    spool = fit.matrix.external and machine.folder is not None
-    caches = [machine.folder / f"{name}-{part}" if spool and machine.folder else None for part in ("fit", "held")]
-    told = quantized(fit, machine.threads, model.max_bin, caches[0])
-    stops = held is not None and model.early_stopping > 0
-    callbacks: list[Any] = [_Ticking(machine.tick)]
-    watched: list[tuple[Any, str]] = []
-    if held is not None and stops:
-        watched = [(quantized(held, machine.threads, model.max_bin, caches[1], told), "held")]
-        callbacks.append(xgb.callback.EarlyStopping(rounds=model.early_stopping, save_best=True))
-    made = xgb.train(
-        {**settings(model), **learn, "nthread": machine.threads},
-        told,
-        num_boost_round=model.rounds,
-        evals=watched,
-        verbose_eval=False,
-        callbacks=callbacks,
-    )
-    made.set_attr(best_iteration=None, best_score=None)  # all trees count, and the file says nothing else
-    return made
-
-
-def settings(model: AnomalyModel) -> dict[str, Any]:
-    """What XGBoost is told, besides what is to be learnt."""
-    return {
-        "tree_method": "hist",
-        "seed": model.seed,
-        "eta": model.eta,
-        "max_depth": model.max_depth,
-        "min_child_weight": model.min_child_weight,
-        "subsample": model.subsample,
-        "colsample_bytree": model.colsample_bytree,
-        "lambda": model.reg_lambda,
-        "alpha": model.alpha,
-        "gamma": model.gamma,
-        "max_bin": model.max_bin,
-        "verbosity": 0,
-    }
-
-
-class _Ticking(xgb.callback.TrainingCallback):
-    """Counts trees, and lets who counts raise."""
-
-    def __init__(self, tick: Tick) -> None:
-        super().__init__()
-        self._tick = tick
-
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        self._tick()
-        return False
-
-
-def _predict(booster: xgb.Booster, values: Floats32) -> Floats:
-    made = booster.inplace_predict(values, predict_type="margin", validate_features=False)
-    return np.asarray(made, np.float64).reshape(len(values))
-
-
-def _shap(booster: xgb.Booster, values: Floats32) -> Floats:
-    told = xgb.DMatrix(values)
-    return np.asarray(booster.predict(told, pred_contribs=True, validate_features=False), np.float64)

@@ -29,6 +29,19 @@ class Reasons:
     contribution: Floats
     value: tuple[tuple[str | None, ...], ...]
 
+    def take(self, rows: Ints) -> Reasons:
+        """Those of some rows."""
+        value = tuple(self.value[at] for at in rows.tolist())
+        return Reasons(self.names, self.feature[rows], self.contribution[rows], value)
+
+    @classmethod
+    def concat(cls, several: Sequence[Reasons]) -> Reasons:
+        """Those of rows that follow one another."""
+        feature, contribution = (
+            np.concatenate([getattr(one, name) for one in several]) for name in ("feature", "contribution")
+        )
+        return cls(several[0].names, feature, contribution, tuple(value for one in several for value in one.value))
+
     def of_row(self, row: int) -> list[dict[str, Any]]:
         """The reasons of a row as JSON."""
         return [

@@ -263,6 +263,15 @@ class Learner:
                 for text, number in zip(texts, counted.field("counts").to_pylist(), strict=True):
                     seen.counts[text] += number
 
+    def merge(self, other: Learner) -> None:
+        """Look at the rows that another one has looked at, with the same columns."""
+        self._rows += other._rows
+        for name, seen in self._seen.items():
+            theirs = other._seen[name]
+            seen.valid += theirs.valid
+            seen.least, seen.most = min(seen.least, theirs.least), max(seen.most, theirs.most)
+            seen.counts.update(theirs.counts)
+
     def finish(self, time_zone: str | None) -> tuple[Schema, dict[str, str]]:
         """The schema, and the columns that are left out, each with the reason.
 

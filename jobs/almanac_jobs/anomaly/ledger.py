@@ -31,7 +31,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from almanac.api import JobError, LedgerColumns, Reason
+from almanac_jobs.anomaly import across
 from almanac_jobs.anomaly.features import Feature, Floats32, Kind, check_finite, decoded, wall
+from almanac_jobs.buckets import bucket_of
+from almanac_jobs.crew import Crew, Held
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -39,6 +42,10 @@ Floats = NDArray[np.float64]
 FIELD = "spec.features.ledger"
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 """Times are counted in microseconds."""
+MOMENTS = 7 * 24
+"""Weekdays and hours."""
+_HABITS = 5
+"""Features that `_of_entity` makes."""
 _SCALE = 4096
 """Magnitudes are summed as whole numbers, so that sums are exact and what a row sees does not depend on other rows."""
 _ENOUGH = 3
@@ -109,24 +116,97 @@ class Ledger:
         Raises:
             JobError: DataError for infinite amounts.
         """
-        entity, time, amount = (decoded(table.column(name)) for name in (self.entity, self.time, self.columns.amount))
-        value = np.asarray(amount.cast(pa.float64(), safe=False).to_numpy())
-        check_finite(value, self.columns.amount)
-        own, when = _codes(entity), _microseconds(time)
-        local = wall(time, self.time_zone)
-        made: list[Floats] = [*_of_amount(value), *_of_time(local, self.hours)]
-        made += _of_entity(own, when, _microseconds(local) // DAY, value)
-        made += [_rarity(np.zeros_like(when), (_microseconds(local) + 3 * DAY) % (7 * DAY) // HOUR, when)] * self.hours
-        made += self._pairs(table, own, when)
-        return np.stack(made, axis=1).astype(np.float32) if len(value) else np.empty((0, len(made)), np.float32)
-
-    def _pairs(self, table: pa.Table, entity: Ints, when: Ints) -> list[Floats]:
-        user, counterparty = (
-            None if name is None else _codes(decoded(table.column(name)))
-            for name in (self.columns.user, self.columns.counterparty)
+        return self.joined(
+            self.of_row(table),
+            self.of_entity(table),
+            self.of_moment(self.moments(table), np.zeros(MOMENTS, np.int64)),
+            self.of_user(table),
         )
-        made = [_rarity(entity, other, when) for other in (user, counterparty) if other is not None]
-        return made + ([_rarity(user, counterparty, when)] if user is not None and counterparty is not None else [])
+
+    def joined(self, row: Floats32, entity: Floats32, moment: Floats32, user: Floats32) -> Floats32:
+        """The features of rows in their order, from those of each kind, which are `of_...`."""
+        return np.concatenate([row, entity[:, :_HABITS], moment, entity[:, _HABITS:], user], axis=1)
+
+    def of_row(self, table: pa.Table) -> Floats32:
+        """What follows from a row alone."""
+        value = self._amounts(table)
+        check_finite(value, self.columns.amount)
+        return _stacked([*_of_amount(value), *_of_time(self._wall(table), self.hours)], len(value))
+
+    def of_entity(self, table: pa.Table) -> Floats32:
+        """What follows from the entity's rows, which are all there."""
+        own, when = _codes(decoded(table.column(self.entity))), _microseconds(decoded(table.column(self.time)))
+        made = _of_entity(own, when, _microseconds(self._wall(table)) // DAY, self._amounts(table))
+        for name in (self.columns.user, self.columns.counterparty):
+            made += [] if name is None else [_rarity(own, _codes(decoded(table.column(name))), when)]
+        return _stacked(made, len(own))
+
+    def of_user(self, table: pa.Table) -> Floats32:
+        """What follows from the user's rows, which are all there."""
+        user, counterparty = self.columns.user, self.columns.counterparty
+        if user is None or counterparty is None:
+            return _stacked([], len(table))
+        own, other = (_codes(decoded(table.column(name))) for name in (user, counterparty))
+        return _stacked([_rarity(own, other, _microseconds(decoded(table.column(self.time))))], len(table))
+
+    def moments(self, table: pa.Table) -> Ints:
+        """Two columns: when each row is, and at which weekday and hour."""
+        hours = (_microseconds(self._wall(table)) + 3 * DAY) % (7 * DAY) // HOUR
+        return np.stack([_microseconds(decoded(table.column(self.time))), hours], axis=1)
+
+    def of_moment(self, moments: Ints, before: Ints) -> Floats32:
+        """What follows from `moments` of all rows of some time; `before` counts those before it by weekday and hour."""
+        if not self.hours:
+            return _stacked([], len(moments))
+        when, hour = np.ascontiguousarray(moments.T)
+        same = _Past(hour, when).count + before[hour]
+        every = _Past(np.zeros_like(when), when).count + before.sum()
+        return _stacked([np.log10((every + 1) / (same + 1))], len(when))
+
+    def _amounts(self, table: pa.Table) -> Floats:
+        amount = decoded(table.column(self.columns.amount)).cast(pa.float64(), safe=False)
+        return np.asarray(amount.to_numpy())
+
+    def _wall(self, table: pa.Table) -> pa.ChunkedArray:
+        return wall(decoded(table.column(self.time)), self.time_zone)
+
+
+def everywhere(crew: Crew, ledger: Ledger, past: Held[pa.Table]) -> Held[Floats32]:
+    """The features of a ledger whose rows lie in several places: the same as if they lay in one."""
+    entity = across.route(crew, past, _homes(crew, past, ledger.entity)).each(ledger.of_entity)
+    user = across.route(crew, past, _homes(crew, past, ledger.columns.user)).each(ledger.of_user)
+    moments = crew.each(ledger.moments, past)
+    routed = across.route(crew, moments, across.by_value(crew, crew.each(_when, moments)))
+    counts = np.array(routed.ask(_by_hour))
+    before = crew.deal(list(np.cumsum(counts, axis=0) - counts))
+    return crew.each(ledger.joined, crew.each(ledger.of_row, past), entity, routed.each(ledger.of_moment, before), user)
+
+
+def _homes(crew: Crew, rows: Held[pa.Table], column: str | None) -> Held[Ints] | None:
+    """For each row a place, the same for all rows with the same value."""
+    if crew.size == 1:
+        return None
+    return crew.each(_home, rows, column, crew.size)
+
+
+def _home(rows: pa.Table, column: str | None, places: int) -> Ints:
+    if column is None or not len(rows):
+        return np.zeros(len(rows), np.int64)
+    encoded = decoded(rows.column(column)).cast(pa.string()).combine_chunks().dictionary_encode()
+    homes = np.append(bucket_of(encoded.dictionary, 1 << 16) % places, 0)  # null is at home in the first place
+    return homes[np.asarray(pc.fill_null(encoded.indices, -1))].astype(np.int64)
+
+
+def _when(moments: Ints) -> Ints:
+    return moments[:, 0]
+
+
+def _by_hour(moments: Ints) -> Ints:
+    return np.bincount(moments[:, 1], minlength=MOMENTS)
+
+
+def _stacked(columns: list[Floats], rows: int) -> Floats32:
+    return np.stack(columns, axis=1).astype(np.float32) if columns else np.empty((rows, 0), np.float32)
 
 
 def _of_amount(value: Floats) -> list[Floats]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,8 +33,8 @@ class Matrix(Protocol):
         """Number of rows."""
 
     @property
-    def external(self) -> bool:
-        """Whether XGBoost is to keep what it makes of them on the disk, too."""
+    def folder(self) -> Path | None:
+        """Where XGBoost is to keep what it makes of them; None: in memory."""
 
     def parts(self) -> Iterator[Floats32]:
         """All rows in order, some at a time."""
@@ -50,37 +51,32 @@ class Resident:
         return len(self.values)
 
     @property
-    def external(self) -> bool:
-        return False
+    def folder(self) -> Path | None:
+        return None
 
     def parts(self) -> Iterator[Floats32]:
         for start in range(0, max(len(self.values), 1), PART_ROWS):
             yield self.values[start : start + PART_ROWS]
 
 
-@dataclass(slots=True)
 class Spooled:
-    """A matrix in files of `folder`, which is there for it alone; memory holds one part."""
+    """A matrix in files of a folder of its own, which goes with it; memory holds one part."""
 
-    folder: Path
-    _sizes: list[int]
-
-    @classmethod
-    def of(cls, folder: Path, parts: Iterator[Floats32]) -> Spooled:
+    def __init__(self, parts: Iterator[Floats32]) -> None:
         """Write parts as they come."""
-        made = cls(folder, [])
+        self._place = TemporaryDirectory(prefix="almanac-")
+        self._sizes: list[int] = []
         for part in parts:
-            np.save(folder / f"{len(made._sizes)}.npy", part)
-            made._sizes.append(len(part))
-        return made
+            np.save(self.folder / f"{len(self._sizes)}.npy", part)
+            self._sizes.append(len(part))
 
     @property
     def rows(self) -> int:
         return sum(self._sizes)
 
     @property
-    def external(self) -> bool:
-        return True
+    def folder(self) -> Path:
+        return Path(self._place.name)
 
     def parts(self) -> Iterator[Floats32]:
         for at in range(len(self._sizes)):
@@ -109,16 +105,16 @@ class Selection:
     columns: Ints | None = None
 
 
-def quantized(selection: Selection, threads: int, bins: int, cache: Path | None = None, reference: Any = None) -> Any:
+def quantized(selection: Selection, threads: int, bins: int, name: str, reference: Any = None) -> Any:
     """The selection as XGBoost trains on it: cut into bins, without a copy of the values in between.
 
-    `cache` is the prefix of files for a matrix that is external, which is then not kept in memory. `reference` is
-    another one, whose bins it gets.
+    `name` tells it from others of the same matrix. `reference` is another one, whose bins it gets.
     """
-    source = _Source(selection, None if cache is None else str(cache))
-    if cache is not None:
+    folder = selection.matrix.folder
+    if folder is not None:
+        source = _Source(selection, str(folder / name))
         return xgb.ExtMemQuantileDMatrix(source, nthread=threads, max_bin=bins, ref=reference)
-    return xgb.QuantileDMatrix(source, nthread=threads, max_bin=bins, ref=reference)
+    return xgb.QuantileDMatrix(_Source(selection, None), nthread=threads, max_bin=bins, ref=reference)
 
 
 class _Source(xgb.DataIter):
@@ -143,7 +139,9 @@ class _Source(xgb.DataIter):
 
 
 def _batches(selection: Selection) -> Iterator[tuple[Floats32, Floats]]:
+    """The parts that have rows of the selection; an empty one, where none has: other places may have some."""
     start = 0
+    some = False
     for part in selection.matrix.parts():
         end = start + len(part)
         rows = None if selection.rows is None else selection.rows[start:end]
@@ -154,4 +152,7 @@ def _batches(selection: Selection) -> Iterator[tuple[Floats32, Floats]]:
         if selection.columns is not None:
             part = np.ascontiguousarray(part[:, selection.columns])
         if len(part):
+            some = True
             yield part, target
+    if not some:
+        yield np.empty((0, len(selection.names)), np.float32), np.empty(0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almanac_jobs.anomaly.features import Floats32
-from almanac_jobs.anomaly.matrix import Matrix, take
+from almanac_jobs.anomaly.matrix import Ints, Matrix
 
 Floats = NDArray[np.float64]
 
@@ -26,45 +26,35 @@ class Forest:
     trees: Any
     medians: Floats32
 
-    def oddness(self, values: Floats32) -> Floats:
+    def oddness(self, matrix: Matrix) -> Floats:
         """How odd every row is: higher is odder."""
-        return np.asarray(-self.trees.score_samples(_filled(values, self.medians)))
+        parts = [-self.trees.score_samples(_filled(part, self.medians)) for part in matrix.parts() if len(part)]
+        return np.concatenate(parts) if parts else np.empty(0)
 
 
-def oddness(matrix: Matrix, seed: int, threads: int) -> Floats:
-    """How odd an isolation forest of these rows finds each of them: higher is odder."""
-    forest = grow(matrix, seed, threads)
-    return np.concatenate([forest.oddness(part) for part in matrix.parts()])
+def sample(count: int, seed: int) -> Ints:
+    """The numbers, in their order, of the rows that a forest of so many rows is made of."""
+    if count <= SAMPLE:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, SAMPLE, replace=False))
 
 
-def grow(matrix: Matrix, seed: int, threads: int) -> Forest:
-    """An isolation forest of these rows."""
+def grow(rows: Floats32, count: int, seed: int, threads: int) -> Forest:
+    """The isolation forest of `count` rows, of which `rows` are the `sample`."""
     from sklearn.ensemble import IsolationForest  # only where it is trained: scoring does without
 
-    rows = np.arange(matrix.rows)
-    if len(rows) > SAMPLE:
-        rows = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE, replace=False))
-    sample = take(matrix, rows)
     with np.errstate(all="ignore"):
-        known = ~np.isnan(sample).all(axis=0)
-        medians = np.zeros(sample.shape[1], np.float32)
-        medians[known] = np.nanmedian(sample[:, known], axis=0)
-    forest = IsolationForest(n_estimators=trees(matrix.rows), random_state=seed, n_jobs=threads)
-    return Forest(forest.fit(_filled(sample, medians)), medians)
+        known = ~np.isnan(rows).all(axis=0)
+        medians = np.zeros(rows.shape[1], np.float32)
+        medians[known] = np.nanmedian(rows[:, known], axis=0)
+    forest = IsolationForest(n_estimators=trees(count), random_state=seed, n_jobs=threads)
+    return Forest(forest.fit(_filled(rows, medians)), medians)
 
 
 def trees(rows: int) -> int:
     """Trees for so many rows: the more the fewer rows there are, since a tree costs by the row."""
     fewest, most = TREES
     return min(most, max(fewest, fewest * SAMPLE // max(rows, 1)))
-
-
-def ranks(values: Floats) -> Floats:
-    """The rank of each value as a share of all, above 0 and up to 1; equal values share the mean of their ranks."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(sizes)
-    mean: Floats = (last - (sizes - 1) / 2) / len(values)
-    return mean[group]
 
 
 def _filled(part: Floats32, medians: Floats32) -> Floats32:

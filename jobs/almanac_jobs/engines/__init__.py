@@ -5,21 +5,20 @@ It knows neither models nor results, and results do not depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from almanac.api import AnomalyJob, ForecastJob, ForecastSpec, JobError, Reason
 from almanac.api import Engine as Name
-from almanac.api import ForecastJob, ForecastSpec, JobError, Reason
 from almanac_jobs.calendar import Calendar
+from almanac_jobs.crew import Crew
 from almanac_jobs.progress import Progress
-from almanac_jobs.source import Dataset
+from almanac_jobs.resources import usable_cores
+from almanac_jobs.source import Dataset, Portion
 from almanac_jobs.source.observations import Counts, Observations
-
-ENGINE = "ALMANAC_ENGINE"
-"""Environment variable: the engine of a job that leaves it open (`auto`), where it did not fit into one process."""
 
 Result = TypeVar("Result")
 Work = Callable[[Observations, int, Progress], Result]
@@ -72,23 +71,6 @@ class Engine(Protocol):
         """
 
 
-def chosen(asked: Name, environment: Mapping[str, str]) -> Name:
-    """The engine that a job runs on: the one it asks for, else the one that `environment` names, else this process.
-
-    Raises:
-        JobError: InvalidSpec if `environment` names none, NotInstalled for one that this version does not have.
-    """
-    named = environment.get(ENGINE) or Name.LOCAL.value if asked is Name.AUTO else asked.value
-    if named not in (Name.LOCAL, Name.SPARK, Name.DASK):
-        raise JobError(Reason.INVALID_SPEC, f"{ENGINE}: `{named}` is no engine: write local or spark")
-    if named == Name.DASK:
-        raise JobError(
-            Reason.NOT_INSTALLED,
-            "spec.engine: `dask` is not part of this version yet: write auto, local or spark (--set spec.engine=local)",
-        )
-    return Name(named)
-
-
 @contextmanager
 def needs(name: Name) -> Iterator[None]:
     """Say how to install what an engine's modules, which are imported in the block, import in their turn.
@@ -105,8 +87,8 @@ def needs(name: Name) -> Iterator[None]:
         raise JobError(Reason.NOT_INSTALLED, missing) from error
 
 
-def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextManager[Engine]:
-    """The engine of that name, ready to work. What it has started ends with the block.
+def opened(name: Name, job: ForecastJob, rows: int, progress: Progress) -> AbstractContextManager[Engine]:
+    """The engine of that name, ready to work on a source of so many rows. What it has started ends with the block.
 
     Raises:
         JobError: NotInstalled where a library is missing, and what keeps a cluster from being reached.
@@ -115,6 +97,30 @@ def opened(name: Name, job: ForecastJob, progress: Progress) -> AbstractContextM
         with needs(name):
             from almanac_jobs.engines import spark  # only now: it takes a library that others do without
         return spark.session(job, progress)
+    if name is Name.DASK:
+        with needs(name):
+            from almanac_jobs.engines import dask
+        return dask.session(job, rows, progress)
     from almanac_jobs.engines import local
 
     return local.process()
+
+
+@contextmanager
+def crew(
+    name: Name, job: AnomalyJob, dataset: Dataset, need: int, progress: Progress
+) -> Iterator[tuple[Crew, Sequence[Dataset | Portion]]]:
+    """Those who carry out a job whose rows take `need` bytes of memory, with the part of the source of each.
+
+    Raises:
+        JobError: as `opened` does.
+    """
+    if name is not Name.DASK:
+        from almanac_jobs.engines import local
+
+        yield local.Alone(usable_cores(), progress), [dataset]
+        return
+    with needs(name):
+        from almanac_jobs.engines import dask_crew
+    with dask_crew.crew(job.spec, dataset, need, progress) as (many, parts):
+        yield many, parts

@@ -29,6 +29,7 @@ from almanac.api import Dask, JobError, Reason, checks
 from almanac.api.common import LEAST_WORKER
 from almanac_jobs.engines import dask_tasks
 from almanac_jobs.engines.dask_tasks import Guarded, Voice
+from almanac_jobs.launch import DEBUG
 from almanac_jobs.progress import Progress, Workers
 from almanac_jobs.resources import memory_limit, usable_cores
 
@@ -37,7 +38,7 @@ ADDRESS = "DASK_SCHEDULER_ADDRESS"
 WORKERS = 4
 """Workers where a job says nothing."""
 PATIENCE = 300.0
-"""Seconds that a scheduler, or a worker, may take to come, or to come back."""
+"""Seconds that a scheduler, or a worker, may take to come, or to come back, where nobody says otherwise."""
 POLL = 0.2
 """Seconds between two looks at tasks."""
 ROLL_CALL = 1.0
@@ -65,10 +66,11 @@ def wanted(bounds: Dask, useful: int = 1000) -> int:
 
 
 @contextmanager
-def session(bounds: Dask, progress: Progress, useful: int = 1000) -> Iterator[Session]:
+def session(bounds: Dask, progress: Progress, useful: int = 1000, patience: float = PATIENCE) -> Iterator[Session]:
     """Workers, ready to work. Processes that were started end with the block; so do tasks that are under way.
 
-    `useful` is the number of workers that there is work for: between bounds, a cluster gets as many.
+    `useful` is the number of workers that there is work for: between bounds, a cluster gets as many. `patience` are the
+    seconds that a scheduler, or a worker, may take to come, or to come back.
 
     Raises:
         JobError: ClusterUnavailable where the scheduler does not answer, or fewer workers come than there must be;
@@ -79,12 +81,14 @@ def session(bounds: Dask, progress: Progress, useful: int = 1000) -> Iterator[Se
         stack.enter_context(_quiet())
         if address:
             count, threads = wanted(bounds, useful), bounds.threads
-            client = stack.enter_context(_connected(address, progress))
+            client = stack.enter_context(_connected(address, progress, patience))
             progress.workers = Workers(count, 0, 0)
         else:
             count, threads = fitting(bounds, useful, usable_cores(), memory_limit())
             client = stack.enter_context(_processes(bounds, count, threads))
-        made = Session(client, count, threads, remote=bool(address), memory=bounds.memory)
+        made = Session(client, count, threads, remote=bool(address), memory=bounds.memory, patience=patience)
+        loop: Any = client.loop
+        loop.asyncio_loop.set_exception_handler(_forget)
         made.wait_for_workers(progress)
         stack.callback(made.end)
         yield made
@@ -107,11 +111,15 @@ class Session:
     remote: bool
     memory: str
     """What each worker has, as the job says it, for messages."""
+    patience: float = PATIENCE
     topic: str = field(default_factory=lambda: f"almanac-{secrets.token_hex(4)}")
     _places: list[str | None] = field(default_factory=list)
     """The address of the worker that mans each place; None: nobody, at the moment."""
+    _taken: int = 0
+    """Times that places were taken: those of another time are others."""
     _known: set[str] = field(default_factory=set)
-    _lost: int = 0
+    lost: int = 0
+    """Times that a worker has gone."""
     _short_since: float | None = None
     _looked: float = 0.0
     _number: int = 0
@@ -192,6 +200,7 @@ class Session:
         """Have places 0 to `count` - 1 manned, each by a worker of its own; of at most `self.count`."""
         assert count <= self.count  # noqa: S101 - who asks knows how many there are
         self._places = [None] * count
+        self._taken += 1
         self._man()
         self.wait_for_workers(progress)
 
@@ -207,19 +216,19 @@ class Session:
         """
         began = time.monotonic()
         while True:
-            there = self._look()
+            there = self.look()
             progress.check()
             self._tell(progress)
             if len(there) >= self.count and None not in self._places:
                 break
-            if time.monotonic() - began > PATIENCE:
+            if time.monotonic() - began > self.patience:
                 raise self._too_few(len(there))
             time.sleep(POLL)
         self._check_versions()
 
     def end(self) -> None:
         """Stop what is under way."""
-        if self.remote:
+        if self.remote:  # processes of this machine are simply ended
             with suppress(Exception):
                 self.client.run(dask_tasks.end, self.topic, wait=False)
 
@@ -227,17 +236,20 @@ class Session:
         """What a short function gives on the worker of a place, at once, whatever else goes on there.
 
         Raises:
-            JobError: ClusterUnavailable, if the worker is gone.
+            OSError: the worker is gone.
         """
         address = self._places[place]
-        try:
-            if address is None:
-                raise OSError("it is not there")
-            return self.client.run(function, *arguments, workers=[address])[address]
-        except (OSError, KeyError) as error:
-            raise JobError(
-                Reason.CLUSTER_UNAVAILABLE, f"spec.dask: worker {place + 1} of {len(self._places)} is gone: {error}"
-            ) from error
+        if address is None:
+            raise OSError(f"there is no worker at place {place}")
+        found = self.client.run(function, *arguments, workers=[address])
+        if address not in found:
+            raise OSError(f"the worker at {address} is gone")
+        return found[address]
+
+    def try_at(self, place: int, function: Callable[..., Any], *arguments: Any) -> None:
+        """As `run_at`, as far as the worker is there."""
+        with suppress(OSError, KeyError, ValueError):
+            self.run_at(place, function, *arguments)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> Later[Any]:
         """Have the client do something in its own thread."""
@@ -245,7 +257,7 @@ class Session:
         return asyncio.run_coroutine_threadsafe(work, loop.asyncio_loop)
 
     def _resource(self, place: int) -> str:
-        return f"{self.topic}-{place}"
+        return f"{self.topic}-{self._taken}-{place}"
 
     def _look_after_workers(self) -> None:
         """Man places that are empty, and give up where that cannot be done any more."""
@@ -253,28 +265,30 @@ class Session:
         if now - self._looked < ROLL_CALL:
             return
         self._looked = now
-        there = self._look()
-        if self._lost > LOSSES:
+        there = self.look()
+        if self.lost > LOSSES:
             raise JobError(
                 Reason.CLUSTER_UNAVAILABLE,
-                f"spec.dask: workers were lost {self._lost} times: the usual cause is memory: give them more than "
+                f"spec.dask: workers were lost {self.lost} times: the usual cause is memory: give them more than "
                 f"{self.memory} (spec.dask.memory), or set more workers",
             )
         if there and None not in self._places:
             self._short_since = None
             return
         self._short_since = self._short_since or now
-        if now - self._short_since > PATIENCE:
+        if now - self._short_since > self.patience:
             raise self._too_few(len(there))
 
-    def _look(self) -> list[str]:
+    def look(self) -> list[str]:
         """The addresses of the workers that are there, by name; places of others are manned anew."""
         info = self.client.scheduler_info()["workers"]
         there = sorted(info, key=lambda address: (str(info[address]["name"]), address))
         fresh = [address for address in there if address not in self._known]
         if fresh:
             self.client.run(dask_tasks.unpaused, workers=fresh, on_error="ignore")
-        self._lost += len(self._known - set(there))
+            if not (self.remote or os.environ.get(DEBUG)):
+                self.client.run(dask_tasks.mute, workers=fresh, on_error="ignore")
+        self.lost += len(self._known - set(there))
         self._known = set(there)
         self._places = [one if one in self._known else None for one in self._places]
         self._man()
@@ -294,13 +308,13 @@ class Session:
 
     def _tell(self, progress: Progress) -> None:
         if self.remote:
-            progress.workers = Workers(self.count, len(self._known), self._lost)
+            progress.workers = Workers(self.count, len(self._known), self.lost)
 
     def _too_few(self, there: int) -> JobError:
         return JobError(
             Reason.CLUSTER_UNAVAILABLE,
-            f"spec.dask: {there} of {self.count} workers are there after {PATIENCE:.0f} s: see what keeps the others "
-            "from starting, or ask for fewer",
+            f"spec.dask: {there} of {self.count} workers are there after {self.patience:.0f} s: see what keeps the "
+            "others from starting, or ask for fewer",
         )
 
     def _check_versions(self) -> None:
@@ -336,8 +350,12 @@ def _none(value: Any) -> None:
     """Of a future, that it is done."""
 
 
+def _forget(loop: Any, context: Any) -> None:
+    """Of what was cancelled in the client's own thread, which would be told once the program ends."""
+
+
 @contextmanager
-def _connected(address: str, progress: Progress) -> Iterator[Client]:
+def _connected(address: str, progress: Progress, patience: float) -> Iterator[Client]:
     began = time.monotonic()
     while True:
         progress.check()
@@ -345,7 +363,7 @@ def _connected(address: str, progress: Progress) -> Iterator[Client]:
             client = Client(address, timeout=5, set_as_default=False)
             break
         except (OSError, ValueError) as error:
-            if isinstance(error, ValueError) or time.monotonic() - began > PATIENCE:
+            if isinstance(error, ValueError) or time.monotonic() - began > patience:
                 raise JobError(
                     Reason.CLUSTER_UNAVAILABLE,
                     f"{ADDRESS}: the scheduler at `{address}` does not answer: {' '.join(str(error).split())}",

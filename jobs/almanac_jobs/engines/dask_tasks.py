@@ -6,6 +6,7 @@ topic of its session; a session that is over makes its tasks stop at the next th
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +45,12 @@ class Voice:
 
     def send(self, what: str, value: Any) -> None:
         """Tell the driver anything of Python's own plain types."""
-        if self.topic in _over:
-            raise Interrupted
+        check(self.topic)
         get_worker().log_event(self.topic, [self.place, what, value])
+
+    def check(self) -> None:
+        """Raise `Interrupted` if the session is over."""
+        check(self.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,7 @@ class Guarded(Generic[Parameters, Result]):
     topic: str
 
     def __call__(self, *arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        if self.topic in _over:
-            raise Interrupted
+        check(self.topic)
         pa.set_cpu_count(self.threads)
         try:
             return self.task(*arguments, **named)
@@ -78,6 +81,16 @@ def same(value: Result) -> Result:
 def end(topic: str) -> None:
     """Stop the tasks of a session, on the worker that this runs on."""
     _over.add(topic)
+
+
+def check(topic: str) -> None:
+    """Go on, unless a session has ended here.
+
+    Raises:
+        Interrupted: it has.
+    """
+    if topic in _over:
+        raise Interrupted
 
 
 def installed() -> dict[str, str]:
@@ -102,6 +115,13 @@ def call(address: str, dask_scheduler: Scheduler) -> None:
     if state is not None:
         waiting = dask_scheduler.bulk_schedule_unrunnable_after_adding_worker(state)
         dask_scheduler.transitions(waiting, stimulus_id=f"almanac-{address}")
+
+
+def mute() -> None:
+    """Keep what libraries print in this process from the terminal of the driver, which it shares."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 def unpaused(dask_worker: Worker) -> None:

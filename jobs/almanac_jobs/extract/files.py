@@ -27,6 +27,9 @@ HELD_BYTES = 48 << 20
 """Bytes that wait for their row groups to be full, of all folders of a range."""
 
 
+_WRITING = ".writing-"
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file of a data set; `path` is below the run's folder, or leads to an earlier run's (`../{run}/data/...`)."""
@@ -52,7 +55,9 @@ def scratch(run: Location) -> Iterator[Path]:
     if run.bucket is None:
         with storage_errors(run, writing=True):
             Path(run.path).mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=run.path))
+            for left in Path(run.path).glob(f"{_WRITING}*"):  # by an attempt that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=_WRITING, dir=run.path))
     else:
         folder = Path(tempfile.mkdtemp(prefix="almanac-"))
     try:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -135,11 +136,13 @@ class Reading:
         schema = self.relation.columns.schema
         writer = Writer(self.run, self.scratch, schema, self.folders, name)
         highest = Highest(self.watermark)
+        apart = Apart(self.relation.key if self.watermark else ())
         rows = 0
         try:
             for batch in self._batches(part):
                 writer.write(batch)
                 highest.see(batch)
+                apart.see(batch)
                 rows += batch.num_rows
                 self.progress.advance(batch.num_rows)
                 self.going.check()
@@ -174,6 +177,46 @@ class Highest:
     def text(self) -> str | None:
         """The highest so far; None if there was none."""
         return None if self._value is None else self._value.cast(pa.string()).as_py()
+
+
+class Apart:
+    """Refuses rows whose key is that of another one, or not known as a whole: they could not be replaced.
+
+    Rows come in the order of their key, and those of one key are in one range.
+    """
+
+    def __init__(self, key: tuple[str, ...]) -> None:
+        self._key = key
+        self._last: pa.RecordBatch | None = None
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Look at the next rows.
+
+        Raises:
+            JobError: DataError.
+        """
+        if not self._key or not batch.num_rows:
+            return
+        keys = batch.select(list(self._key))
+        if any(column.null_count for column in keys.columns):
+            self._refuse("is null in some rows")
+        ends = [self._last] if self._last is not None else []
+        rows = pa.Table.from_batches([*ends, keys])
+        same = [pc.equal(column.slice(1), column.slice(0, len(rows) - 1)) for column in rows.columns]
+        alike = same[0]
+        for one in same[1:]:
+            alike = pc.and_(alike, one)
+        if pc.any(alike).as_py():
+            self._refuse("is that of several rows")
+        self._last = keys.slice(keys.num_rows - 1)
+
+    def _refuse(self, why: str) -> NoReturn:
+        names = ", ".join(f"`{name}`" for name in self._key)
+        raise JobError(
+            Reason.DATA_ERROR,
+            f"spec.source.key: {names} {why}, and with a watermark rows are replaced by it: name the columns that tell "
+            "rows apart",
+        )
 
 
 def mark(snapshot: Snapshot) -> str:

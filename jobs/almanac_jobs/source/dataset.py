@@ -8,7 +8,7 @@ dictionary and its values).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from itertools import accumulate, groupby
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from almanac.api import AnomalySource, JobError, Reason, Source, Storage
 from almanac.api.model import nearest
@@ -57,6 +58,11 @@ class Dataset:
     def rows(self) -> int:
         """Rows of all files, whether they meet the filter or not."""
         return sum(file.rows for file in self.files)
+
+    @property
+    def uncompressed(self) -> int:
+        """Bytes of the columns that the job reads, in all files, before they were compressed."""
+        return sum(_uncompressed(file.fragment.metadata, self.types) for file in self.files)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -301,6 +307,12 @@ def _type(name: str, field: str, files: Sequence[File]) -> pa.DataType:
         f"{field}: there is no column `{name}` in `{files[0].uri}`: it has {shown}"
         + (f": did you mean `{meant}`?" if meant else ""),
     )
+
+
+def _uncompressed(metadata: pq.FileMetaData, names: Container[str]) -> int:
+    found = [at for at in range(metadata.num_columns) if metadata.schema.column(at).path.split(".")[0] in names]
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    return sum(group.column(at).total_uncompressed_size for group in groups for at in found)
 
 
 def _layout(entity: str) -> ds.ParquetFileFormat:

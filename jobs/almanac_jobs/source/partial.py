@@ -86,13 +86,7 @@ class Tally:
         mine, theirs = self.counts, other.counts
         some = [one for one in (self, other) if one.first is not None and one.last is not None]
         return Tally(
-            counts=replace(
-                mine,
-                rows=mine.rows + theirs.rows,
-                null_entities=mine.null_entities + theirs.null_entities,
-                null_times=mine.null_times + theirs.null_times,
-                null_values=mine.null_values + theirs.null_values,
-            ),
+            counts=replace(mine + theirs, merged=mine.merged),
             counted=self.counted + other.counted,
             first=min((one.first for one in some if one.first is not None), default=None),
             last=max((one.last for one in some if one.last is not None), default=None),

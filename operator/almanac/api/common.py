@@ -399,7 +399,8 @@ class JobSpec(Model):
     active_deadline_seconds: Seconds = 7200
     """A run that takes longer than this has failed."""
     start_deadline_seconds: Seconds = 600
-    """A run whose driver is not running by then has failed, with what kept it from starting as the reason."""
+    """A run whose driver is not running by then has failed, with what kept it from starting as the reason; so has one
+    on a cluster too few of whose workers run for as long."""
     ttl_seconds_after_finished: Annotated[StrictInt, Field(ge=0, le=31_536_000)] = 3600
     """How long the pods of a finished run are kept. The job and its results stay."""
     schedule: Cron = ""

@@ -40,6 +40,8 @@ class Report(Model):
     """One sentence for a person."""
     engine: Engine
     """The engine that computed it; never auto."""
+    engine_reason: str = ""
+    """Why on this engine: what the source's footers and the memory there say."""
     start_time: Time | None = None
     """When the run began."""
     end_time: Time | None = None

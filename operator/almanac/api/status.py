@@ -119,6 +119,8 @@ class JobStatus(Model):
     """Pending, Running, Suspended, Succeeded or Failed."""
     engine: Engine | None = None
     """What the run computes on: what auto became."""
+    engine_reason: str = ""
+    """Why on this engine: what footers and memory said, once the run has told."""
     progress: str = ""
     """How much of the present stage is done: 62%."""
     stage: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -56,7 +57,7 @@ def extract(
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         raise click.BadParameter("lower-case letters, digits and - only, at most 63", param_hint="--run-id")
     now = datetime.now(UTC)
-    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug)
+    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug, os.environ)
     try:
         made = job(url, uri, source)
         check_installed()

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,9 @@ from almanac.cli import extracts, summary
 from almanac.documents import load_documents
 
 if TYPE_CHECKING:
+    from almanac_jobs.choice import Choice
     from almanac_jobs.progress import Progress
+    from almanac_jobs.task import Look
 
 EPILOG = """\b
 Examples:
@@ -54,6 +56,12 @@ Value = TypeVar("Value")
     show_default=True,
     help="A summary, or the report of the run, on stdout.",
 )
+@click.option(
+    "--local-memory",
+    metavar="AMOUNT",
+    envvar="ALMANAC_LOCAL_MEMORY",
+    help="Memory up to which engine auto is this process: 8Gi, or a share of what there is.  [default: 80%]",
+)
 @click.option("--run-id", metavar="ID", help="Name of the run's folder.  [default: from time and chance]")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.option("--debug", is_flag=True, envvar="ALMANAC_DEBUG", help="Show the traceback of a failure.")
@@ -64,6 +72,7 @@ def run(
     sample: bool,
     dry_run: bool,
     output: str,
+    local_memory: str | None,
     run_id: str | None,
     quiet: bool,
     debug: bool,
@@ -80,7 +89,8 @@ def run(
     if run_id is not None and not RUN_ID.fullmatch(run_id):
         raise click.BadParameter("lower-case letters, digits and - only, at most 63", param_hint="--run-id")
     now = datetime.now(UTC)
-    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug)
+    environment = os.environ | ({"ALMANAC_LOCAL_MEMORY": local_memory} if local_memory else {})
+    shell = Shell(run_id or new_run_id(now, secrets.token_hex(3)), now, output, quiet, debug, environment)
     try:
         found = load(path, overrides, name)
         check_installed()
@@ -157,25 +167,27 @@ class Shell:
     output: str
     quiet: bool
     debug: bool
+    environment: Mapping[str, str]
 
     def run(self, job: Job) -> None:
-        from almanac_jobs import engines, run
+        from almanac_jobs import choice, run
 
         manifest = yaml.safe_dump(job.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
         outcome = self._launch(
             lambda progress: run.run(
                 job,
-                engine=engines.chosen(job.spec.engine, os.environ),
+                engine=choice.named(job.spec.engine, self.environment),
                 run_id=self.run_id,
                 clock=lambda: datetime.now(UTC),
                 progress=progress,
                 manifest=manifest,
+                environment=self.environment,
             ),
-            Engine.LOCAL if job.spec.engine is Engine.AUTO else job.spec.engine,
+            job.spec.engine,
             resumable=isinstance(job, ExtractJob),
         )
         if outcome.report.message:
-            click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {outcome.report.message}", err=True)
+            self._warn(outcome.report.message)
         if self.output == "text":
             summary.show_outcome(job, outcome, Console(highlight=False))
         else:
@@ -187,9 +199,19 @@ class Shell:
         summary.show_sample(self._launch(lambda progress: run.sample(job, progress)), Console(highlight=False))
 
     def look(self, job: Job) -> None:
-        from almanac_jobs import run
+        from almanac_jobs import choice, run
+        from almanac_jobs.resources import memory_limit
 
-        summary.show_look(job, self._launch(lambda progress: run.look(job)), Console(highlight=False))
+        def seen(progress: Progress) -> tuple[Look, Choice]:
+            asked = choice.named(job.spec.engine, self.environment)
+            here = choice.machine(memory_limit(), self.environment, hand_over=False)
+            found = run.look(job)
+            return found, choice.decide(asked, found.footprint, found.clusters, here)
+
+        found, chosen = self._launch(seen)
+        if chosen.warning:
+            self._warn(chosen.warning)
+        summary.show_look(job, found, chosen, Console(highlight=False))
 
     def fail(self, error: JobError, engine: Engine = Engine.LOCAL) -> None:
         """Say what is wrong."""
@@ -199,7 +221,7 @@ class Shell:
         self._tell(report.model_copy(update={"start_time": self.started, "end_time": datetime.now(UTC)}))
 
     def _launch(
-        self, work: Callable[[Progress], Value], engine: Engine = Engine.LOCAL, *, resumable: bool = False
+        self, work: Callable[[Progress], Value], asked: Engine = Engine.LOCAL, *, resumable: bool = False
     ) -> Value:
         """The value of work that may fail or be stopped by a signal, which ends the process."""
         from almanac_jobs.launch import Done, launch
@@ -211,7 +233,9 @@ class Shell:
             ended = launch(lambda: work(progress), progress, sys.stderr, debug=self.debug)
         if isinstance(ended, Done):
             return ended.value
-        self.fail(ended.error, engine)
+        if progress.choice and progress.choice.warning:
+            self._warn(progress.choice.warning)
+        self.fail(ended.error, progress.engine(asked))
         if resumable and ended.error.exit_code.worth_a_retry:
             click.echo(
                 f"What is read is kept: the same command with --run-id {self.run_id} goes on from there.", err=True
@@ -220,6 +244,9 @@ class Shell:
             sys.stdout.flush()
             os._exit(ended.exit_code)
         sys.exit(ended.exit_code)
+
+    def _warn(self, message: str) -> None:
+        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {message}", err=True)
 
     def _display(self, progress: Progress) -> AbstractContextManager[None]:
         from almanac_jobs.progress import bar, lines

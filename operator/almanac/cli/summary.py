@@ -13,9 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import Job, Report
+from almanac.api import Engine, Job, Report
 
 if TYPE_CHECKING:
+    from almanac_jobs.choice import Choice
     from almanac_jobs.detecting import Trial
     from almanac_jobs.forecasting import Sample
     from almanac_jobs.report.anomalies import AnomalyData
@@ -56,6 +57,7 @@ def _show_forecasts(job: Job, page: ReportData, report: Report, console: Console
     facts.add_row("read", f"{words.count(page.rows)} rows, {page.first} to {page.last}, frequency {page.frequency}")
     for note, number in page.notes.items():
         facts.add_row("", f"{words.count(number)} {note}")
+    _engine(facts, report)
     facts.add_row("fitted", f"{page.model}, {words.entities(page.entities)} in {words.duration(seconds)}{speed}")
     _written(facts, report, console)
     tables = Table.grid(padding=(0, 4))
@@ -77,6 +79,7 @@ def _show_anomalies(job: Job, page: AnomalyData, report: Report, console: Consol
         facts.add_row("", f"{words.count(number)} {note}")
     for name, why in page.left_out.items():
         facts.add_row("left out", f"column {name}: {why}")
+    _engine(facts, report)
     facts.add_row(
         "trained", f"{page.detector} on {words.count(len(page.features))} features in {words.duration(seconds)}"
     )
@@ -116,6 +119,12 @@ def _show_extract(page: ExtractData, report: Report, console: Console) -> None:
 def _headline(told: Headline, console: Console) -> None:
     console.print(Text.assemble(("✓ ", "green"), (told.title, _TONES[told.tone])))
     console.print(Padding(Text(told.detail), (0, 0, 1, 2), expand=False))
+
+
+def _engine(facts: Table, report: Report) -> None:
+    """What computed it, where that is not simply this process."""
+    if report.engine is not Engine.LOCAL:
+        facts.add_row("engine", f"{report.engine}: {report.engine_reason}")
 
 
 def _written(facts: Table, report: Report, console: Console) -> None:
@@ -200,18 +209,20 @@ def _show_sample(sample: Sample, console: Console) -> None:
         console.print()
 
 
-def show_look(job: Job, look: Look, console: Console) -> None:
-    """A dry run: what there is to read, and whether memory holds it."""
+def show_look(job: Job, look: Look, chosen: Choice, console: Console) -> None:
+    """A dry run: what there is to read, and which engine it would be read on."""
     from almanac_jobs.report import words
 
-    fits = look.memory <= look.limit
+    footprint = look.footprint
+    fits = footprint.memory <= look.limit or chosen.engine is not Engine.LOCAL
     console.print(Text.assemble(("✓ ", "green"), "the job is valid and its source can be read"))
     facts = _grid()
     size = f"{look.bytes / 2**20:,.1f} MiB" if look.bytes < 2**30 else f"{look.bytes / 2**30:,.1f} GiB"
-    facts.add_row("source", f"{words.count(look.rows)} rows, {words.count(look.files)} files, {size}")
-    facts.add_row("memory", f"at most {look.memory / 2**30:.1f} GiB for data, of {look.limit / 2**30:.1f} GiB")
+    facts.add_row("source", f"{words.count(footprint.rows)} rows, {words.count(look.files)} files, {size}")
+    facts.add_row("memory", f"at most {footprint.memory / 2**30:.1f} GiB for data, of {look.limit / 2**30:.1f} GiB")
     if not fits:
         facts.add_row("", "fits only if many rows share entity and period: otherwise the run stops before it is killed")
+    facts.add_row("engine", f"{chosen.engine}: {chosen.why}")
     facts.add_row("output", f"{job.spec.output.uri} (nothing was written)")
     console.print(Padding(facts, (0, 0, 0, 2), expand=False))
 

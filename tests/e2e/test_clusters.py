@@ -1,4 +1,5 @@
-"""Runs on a real Spark of several processes, against a real S3 API: the same bytes as here, whatever happens to it."""
+"""Runs on a real Spark and a real Dask of several processes, against a real S3 API: the same bytes as on one machine,
+whatever happens to the cluster."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,11 +30,9 @@ from almanac_jobs.progress import Progress
 from ledgers import FIRST_DAY, job, ledger
 from s3 import Fault, S3Server
 
-pyspark = pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
-from sparks import executor_pids, local_cluster  # noqa: E402 - only where there is one
-
 pytestmark = pytest.mark.timeout(600)
-OF_THE_RUN = ("run", "engine", "startTime", "endTime", "gitRevision")  # code may be committed meanwhile
+OF_THE_RUN = ("run", "engine", "engineReason", "startTime", "endTime", "gitRevision")  # code may be committed meanwhile
+WORKERS = {"dask": {"workers": 2, "threads": 1}}
 _ids = (f"r{number:03}" for number in itertools.count())
 
 
@@ -48,20 +48,41 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def session(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    conf = {"spark.task.maxFailures": "2"}  # what never works is given up soon
-    with local_cluster(tmp_path_factory.mktemp("spark"), conf) as made:
-        yield made
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster of two workers with a core each. `pids` are their processes."""
+
+    engine: Engine
+    pids: Callable[[], list[int]]
+
+
+@pytest.fixture(scope="module", params=["spark", "dask"])
+def cluster(
+    request: pytest.FixtureRequest, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    if request.param == "spark":
+        pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
+        import sparks
+
+        conf = {"spark.task.maxFailures": "2"}  # what never works is given up soon
+        with sparks.local_cluster(tmp_path_factory.mktemp("spark"), conf):
+            yield Cluster(Engine.SPARK, sparks.executor_pids)
+    else:
+        pytest.importorskip("distributed", reason="the extra `dask` is not installed")
+        import dasks
+
+        with dasks.local_cluster() as pids, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("almanac_jobs.engines.dask.ATTEMPTS", 2)
+            yield Cluster(Engine.DASK, pids)
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, session: Any) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     """Small data are divided as big ones are: many portions, many buckets, a sample of some of them."""
-    monkeypatch.setattr("almanac_jobs.engines.spark.LEAST_ROWS", 600)
-    monkeypatch.setattr("almanac_jobs.engines.spark.MOST_ROWS", 600)
+    monkeypatch.setattr("almanac_jobs.engines.shuffled.LEAST_ROWS", 600)
+    monkeypatch.setattr("almanac_jobs.engines.shuffled.MOST_ROWS", 600)
     monkeypatch.setattr("almanac_jobs.buckets.BUCKET_ENTITIES", 8)
-    for module in ("engines.spark", "source.reader"):
+    for module in ("engines.shuffled", "source.reader"):
         monkeypatch.setattr(f"almanac_jobs.{module}.SAMPLE", 100)
 
 
@@ -82,7 +103,7 @@ def carry_out(document: dict[str, Any], engine: Engine, progress: Progress | Non
     """A run of a job on an engine: its id and its report."""
     identity = next(_ids)
     outcome = run.run(
-        ForecastJob.parse(document),
+        ForecastJob.parse({**document, "spec": document["spec"] | WORKERS}),
         engine=engine,
         run_id=identity,
         clock=lambda: datetime.now(UTC),
@@ -103,11 +124,11 @@ def record(s3: S3Server, output: str, identity: str) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name not in OF_THE_RUN}
 
 
-def assert_equal_to_local(s3: S3Server, document: dict[str, Any]) -> dict[str, Any]:
-    """A job gives the same files on both engines; gives report.json."""
+def assert_equal_to_local(cluster: Cluster, s3: S3Server, document: dict[str, Any]) -> dict[str, Any]:
+    """A job gives the same files on a cluster as on one machine; gives report.json."""
     output = document["spec"]["output"]["uri"].removeprefix("s3://lake/")
-    (there, report), (here, _) = carry_out(document, Engine.SPARK), carry_out(document, Engine.LOCAL)
-    assert report.engine is Engine.SPARK
+    (there, report), (here, _) = carry_out(document, cluster.engine), carry_out(document, Engine.LOCAL)
+    assert report.engine is cluster.engine
     told = record(s3, output, there)
     assert told == record(s3, output, here)
     return told
@@ -146,11 +167,11 @@ def many_rows_a_day() -> pa.Table:
     ids=lambda fields: fields["source__aggregate"],
 )
 @pytest.mark.usefixtures("small")
-def test_the_same_bytes_as_on_one_machine(fields: dict[str, Any], s3: S3Server) -> None:
+def test_the_same_bytes_as_on_one_machine(fields: dict[str, Any], s3: S3Server, cluster: Cluster) -> None:
     table = many_rows_a_day()
     uri = put(s3, "cents", table.slice(0, 2500), table.slice(2500), row_group_size=600)
     defaults = {"frequency": "D", "missing": "zero"}
-    told = assert_equal_to_local(s3, job(uri, "s3://lake/out", **(defaults | fields)))
+    told = assert_equal_to_local(cluster, s3, job(uri, "s3://lake/out", **(defaults | fields)))
     assert told["entities"] == 30
     assert told["buckets"] == 4
     assert told["source"]["nullEntities"] > 0
@@ -158,7 +179,7 @@ def test_the_same_bytes_as_on_one_machine(fields: dict[str, Any], s3: S3Server) 
 
 
 @pytest.mark.usefixtures("small")
-def test_a_frequency_is_inferred_from_all_that_there_is(s3: S3Server) -> None:
+def test_a_frequency_is_inferred_from_all_that_there_is(s3: S3Server, cluster: Cluster) -> None:
     months = np.datetime64("2020-01") + np.arange(48)
     tables = [
         pa.table(
@@ -171,19 +192,18 @@ def test_a_frequency_is_inferred_from_all_that_there_is(s3: S3Server) -> None:
         for first in (0, 20)
     ]
     uri = put(s3, "months", *map(shuffled, tables), row_group_size=200)
-    told = assert_equal_to_local(s3, job(uri, "s3://lake/out", frequency="auto"))
+    told = assert_equal_to_local(cluster, s3, job(uri, "s3://lake/out", frequency="auto"))
     assert told["source"]["frequency"] == "M"
     assert told["entityType"] == "int64"
 
 
-@pytest.mark.usefixtures("session")
-def test_data_of_one_portion(s3: S3Server) -> None:
-    told = assert_equal_to_local(s3, job(put(s3, "one", ledger(3, 40)), "s3://lake/out"))
+def test_data_of_one_portion(s3: S3Server, cluster: Cluster) -> None:
+    told = assert_equal_to_local(cluster, s3, job(put(s3, "one", ledger(3, 40)), "s3://lake/out"))
     assert told["buckets"] == 1
 
 
 @pytest.mark.usefixtures("small")
-def test_one_entity_with_nine_rows_in_ten(s3: S3Server) -> None:
+def test_one_entity_with_nine_rows_in_ten(s3: S3Server, cluster: Cluster) -> None:
     """Its rows become one value a day before they are shuffled: no task holds more than its share of them."""
     rng = np.random.default_rng(3)
     rows = 40_000
@@ -196,7 +216,7 @@ def test_one_entity_with_nine_rows_in_ten(s3: S3Server) -> None:
         }
     )
     uri = put(s3, "skew", table, row_group_size=2000)
-    told = assert_equal_to_local(s3, job(uri, "s3://lake/out", frequency="D"))
+    told = assert_equal_to_local(cluster, s3, job(uri, "s3://lake/out", frequency="D"))
     assert told["source"]["merged"] > 30_000
 
 
@@ -232,9 +252,11 @@ def watched(s3: S3Server) -> Iterator[Callable[[str, str, Callable[[], None]], N
 
 @pytest.mark.parametrize(("method", "words"), [("GET", "lake/kill/part"), ("PUT", "/forecasts/")])
 @pytest.mark.usefixtures("small")
-def test_a_lost_executor_costs_its_tasks_only(method: str, words: str, s3: S3Server, watched: Any) -> None:
+def test_a_lost_worker_costs_its_tasks_only(
+    method: str, words: str, s3: S3Server, watched: Any, cluster: Cluster
+) -> None:
     uri = put(s3, "kill", shuffled(ledger(40, 40)), row_group_size=100)
-    victims = executor_pids()
+    victims = cluster.pids()
     assert len(victims) == 2
     killed = threading.Event()
 
@@ -246,17 +268,17 @@ def test_a_lost_executor_costs_its_tasks_only(method: str, words: str, s3: S3Ser
     document = job(uri, "s3://lake/killed")
     here, _ = carry_out(document, Engine.LOCAL)
     watched(method, words, kill)
-    there, _ = carry_out(document, Engine.SPARK, progress)
+    there, _ = carry_out(document, cluster.engine, progress)
     assert killed.is_set()
     assert record(s3, "killed", there) == record(s3, "killed", here)
     assert progress.workers is not None
     assert progress.workers.failed >= 1
-    wait_for(lambda: len(executor_pids()) == 2)  # the next test wants its two
+    wait_for(lambda: len(cluster.pids()) == 2)  # the next test wants its two
 
 
 @pytest.mark.parametrize(("method", "words"), [("GET", "lake/away/part"), ("PUT", "/parameters/")])
 @pytest.mark.usefixtures("small")
-def test_storage_that_is_away_for_a_moment(method: str, words: str, s3: S3Server) -> None:
+def test_storage_that_is_away_for_a_moment(method: str, words: str, s3: S3Server, cluster: Cluster) -> None:
     uri = put(s3, "away", shuffled(ledger(40, 40)), row_group_size=100)
     document = job(uri, "s3://lake/back")
     here, _ = carry_out(document, Engine.LOCAL)
@@ -267,7 +289,7 @@ def test_storage_that_is_away_for_a_moment(method: str, words: str, s3: S3Server
 
     s3.faults.append(Fault(later, status=503, times=8))
     try:
-        there, _ = carry_out(document, Engine.SPARK)
+        there, _ = carry_out(document, cluster.engine)
         assert s3.faults[0].times == 0
     finally:
         s3.faults.clear()
@@ -288,13 +310,13 @@ REFUSALS = {
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.usefixtures("small")
-def test_a_run_that_cannot_write_leaves_nothing_behind(refusal: str, s3: S3Server) -> None:
+def test_a_run_that_cannot_write_leaves_nothing_behind(refusal: str, s3: S3Server, cluster: Cluster) -> None:
     uri = put(s3, "fail", ledger(40, 40), row_group_size=100)
     fault, code = REFUSALS[refusal]
     s3.faults.append(fault)
     try:
         with pytest.raises(JobError, match=r"spec\.output\.uri: .*s3://lake/failed") as caught:
-            carry_out(job(uri, "s3://lake/failed"), Engine.SPARK)
+            carry_out(job(uri, "s3://lake/failed"), cluster.engine)
     finally:
         s3.faults.clear()
     assert caught.value.exit_code == code
@@ -310,35 +332,35 @@ def damaged(s3: S3Server) -> str:
 
 
 @pytest.mark.usefixtures("small")
-def test_bad_data_are_named(s3: S3Server) -> None:
+def test_bad_data_are_named(s3: S3Server, cluster: Cluster) -> None:
     table = ledger(20, 40)
     uri = put(s3, "gap", table.slice(0, 300), table.slice(301), row_group_size=100)
     with pytest.raises(JobError, match=r"spec\.missing: entity `account-0000000` has no row for 2026-01-20") as caught:
-        carry_out(job(uri, "s3://lake/bad", missing="fail"), Engine.SPARK)
+        carry_out(job(uri, "s3://lake/bad", missing="fail"), cluster.engine)
     assert caught.value.reason is Reason.DATA_ERROR
     with pytest.raises(JobError, match=r"damaged/part-1\.parquet` cannot be read as Parquet"):
-        carry_out(job(damaged(s3), "s3://lake/bad"), Engine.SPARK)
+        carry_out(job(damaged(s3), "s3://lake/bad"), cluster.engine)
     with pytest.raises(JobError, match=r"spec\.frequency: `H` does not fit"):
-        carry_out(job(uri, "s3://lake/bad", frequency="H"), Engine.SPARK)
+        carry_out(job(uri, "s3://lake/bad", frequency="H"), cluster.engine)
     assert left_behind(s3, "bad") == []
 
 
 @pytest.mark.usefixtures("small")
-def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any) -> None:
+def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any, cluster: Cluster) -> None:
     uri = put(s3, "stop", ledger(400, 40), row_group_size=1000)
     progress = Progress()
     watched("PUT", "/history/", progress.stop)
     with pytest.raises(JobError) as caught:
-        carry_out(job(uri, "s3://lake/stopped"), Engine.SPARK, progress)
+        carry_out(job(uri, "s3://lake/stopped"), cluster.engine, progress)
     assert caught.value.reason is Reason.INTERRUPTED
     assert left_behind(s3, "stopped") == []
 
 
 @pytest.mark.usefixtures("small")
-def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spark tells of tasks that end together as of one, or later: there are enough of them to be seen."""
+def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    """A cluster tells of tasks that end together as of one, or later: there are enough of them to be seen."""
     for rows in ("LEAST_ROWS", "MOST_ROWS"):
-        monkeypatch.setattr(f"almanac_jobs.engines.spark.{rows}", 200)
+        monkeypatch.setattr(f"almanac_jobs.engines.shuffled.{rows}", 200)
     uri = put(s3, "watch", shuffled(ledger(40, 60)), row_group_size=100)
     s3.faults.append(Fault(lambda came, path: came == "GET" and "watch/part" in path, delay=0.5, times=-1))
     s3.faults.append(Fault(lambda came, path: came == "PUT" and "/forecasts/" in path, delay=1.5, times=-1))
@@ -354,7 +376,7 @@ def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest
 
     monkeypatch.setattr(progress, "reach", told)
     try:
-        carry_out(job(uri, "s3://lake/watched"), Engine.SPARK, progress)
+        carry_out(job(uri, "s3://lake/watched"), cluster.engine, progress)
     finally:
         s3.faults.clear()
     assert [(stage.stage, stage.done, stage.unit) for stage in progress.finished()[:2]] == [
@@ -366,8 +388,9 @@ def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("small")
-def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    document = job(put(s3, "driver", ledger(20, 40)), "s3://lake/driven", engine="spark", evaluation__windows=0)
+def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    fields = {"engine": cluster.engine.value, "evaluation__windows": 0, **WORKERS}
+    document = job(put(s3, "driver", ledger(20, 40)), "s3://lake/driven", **fields)
 
     def drive() -> tuple[int, Report]:
         (tmp_path / "job.json").write_text(json.dumps(document))
@@ -385,20 +408,21 @@ def test_the_driver(s3: S3Server, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
         return code, Report.model_validate_json((tmp_path / "log").read_text())
 
     code, report = drive()
-    assert (code, report.engine, report.reason) == (0, Engine.SPARK, Reason.COMPLETED)
+    assert (code, report.engine, report.reason) == (0, cluster.engine, Reason.COMPLETED)
     assert report.result is not None
     assert report.result.entities == 20
     document["spec"]["engine"] = "auto"
-    monkeypatch.setenv("ALMANAC_ENGINE", "spark")  # what did not fit into one process comes back with this
-    monkeypatch.setattr("almanac_jobs.task.memory_limit", lambda: 10_000)
-    assert drive()[1].engine is Engine.SPARK
+    monkeypatch.setenv("ALMANAC_ENGINE", cluster.engine.value)  # what did not fit into one process comes back with this
+    monkeypatch.setattr("almanac_jobs.run.memory_limit", lambda: 10_000)
+    assert drive()[1].engine is cluster.engine
     document["spec"]["source"]["filter"] = "amount > 1e9"
     code, report = drive()
-    assert (code, report.engine, report.reason) == (66, Engine.SPARK, Reason.SOURCE_EMPTY)
+    assert (code, report.engine, report.reason) == (66, cluster.engine, Reason.SOURCE_EMPTY)
 
 
-def test_the_event_log_of_a_driver(s3: S3Server, tmp_path: Any) -> None:
+def test_the_event_log_of_a_driver_on_spark(s3: S3Server, tmp_path: Any) -> None:
     """A session of its own, in a process of its own: the log is whole, and no file of the run."""
+    pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
     conf = {"spark.eventLog.enabled": "true"}
     source = put(s3, "logged", ledger(5, 40))
     document = job(source, "s3://lake/logged-out", engine="spark", evaluation__windows=0, spark__conf=conf)

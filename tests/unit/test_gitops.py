@@ -24,7 +24,7 @@ moments = pytest.mark.parametrize(("name", "job"), MOMENTS.items(), ids=MOMENTS)
 
 EXPECTED = {
     # moment: Argo CD, Flux with the project's expressions, kstatus alone
-    "applied a moment ago": ("Progressing", "InProgress", "Current"),
+    "applied a moment ago": ("Progressing", "InProgress", "InProgress"),
     "submitted": ("Progressing", "InProgress", "InProgress"),
     "unschedulable": ("Progressing", "InProgress", "InProgress"),
     "running": ("Progressing", "InProgress", "InProgress"),
@@ -37,7 +37,7 @@ EXPECTED = {
     "invalid": ("Degraded", "Failed", "Failed"),
     "being deleted": ("Progressing", "InProgress", "Terminating"),
 }
-"""docs/gitops.md says why kstatus alone differs in two places."""
+"""docs/gitops.md says why kstatus alone differs in one place."""
 
 
 def test_what_is_made_is_fresh() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from almanac_jobs.crew import Alone, Held
+from almanac_jobs.crew import Held
+from almanac_jobs.engines.local import Alone
 from almanac_jobs.progress import Progress
 
 

@@ -151,7 +151,7 @@ class RunWriter:
         if not self._complete and objects.read(self.folder / REPORT) is not None:
             raise JobError(Reason.INTERRUPTED, f"{FIELD}: another attempt at run `{self.run}` has completed it")
         whole = {"formatVersion": FORMAT, "run": self.run, **report, "checksum": self.checksum, "files": files}
-        self._tidy()
+        self._settle()
         objects.write(self.folder / REPORT, _json(whole))
         self._complete = True
         point(self.output, whole)
@@ -170,15 +170,24 @@ class RunWriter:
                     time.sleep(LATE)
                     _remove_run(self.folder)
 
-    def _tidy(self) -> None:
-        """Delete what an earlier attempt at this run has left behind and this one has not written."""
-        for info in objects.files(self.folder):
-            path = info.path.removeprefix(f"{self.folder.path}/")
-            if path not in self._files:
-                objects.remove(self.folder / path)
+    def _settle(self) -> None:
+        """Delete what an earlier attempt at this run has left behind and this one has not written.
+
+        Raises:
+            JobError: StorageUnavailable if something that was written is not there: of two drivers of a run, on a node
+                that was lost and beyond, one has given up and deleted what the other has written.
+        """
+        there = {info.path.removeprefix(f"{self.folder.path}/"): info.size for info in objects.files(self.folder)}
+        for path in there.keys() - self._files.keys():
+            objects.remove(self.folder / path)
         for name in objects.folders(self.folder):
             if name.startswith("."):
                 objects.remove(self.folder / name)
+        own = {path: file["size"] for path, file in self._files.items() if not path.startswith("..")}
+        missing = sorted(path for path, size in own.items() if there.get(path) != size)
+        if missing:
+            gone = f"`{(self.folder / missing[0]).uri}` is not there any more: somebody deletes what this run writes"
+            raise JobError(Reason.STORAGE_UNAVAILABLE, f"{FIELD}: {gone}")
 
     def _write(self, path: str, data: bytes | memoryview) -> dict[str, Any]:
         objects.write(self.folder / path, data)

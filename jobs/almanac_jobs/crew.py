@@ -10,9 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from almanac_jobs.progress import Progress
-from almanac_jobs.resources import memory_limit
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -73,42 +70,3 @@ class Crew(Protocol):
     def together(self, work: Callable[..., T], *arguments: Any) -> T:
         """Have work done at all places at the same time, with XGBoost's collective between them where they are
         several, and one more argument, a `Link`. Gives what the first place makes; all make the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alone:
-    """One place: this process."""
-
-    threads: int
-    progress: Progress
-
-    @property
-    def size(self) -> int:
-        return 1
-
-    @property
-    def memory(self) -> int:
-        return memory_limit()
-
-    def deal(self, values: Sequence[T]) -> Held[T]:
-        return Held(tuple(values))
-
-    def share(self, value: T) -> Held[T]:
-        return Held((value,))
-
-    def each(self, work: Callable[..., T], *arguments: Any) -> Held[T]:
-        return Held((work(*(one.parts[0] if isinstance(one, Held) else one for one in arguments)),))
-
-    def counted(self, work: Callable[..., T], *arguments: Any) -> Held[T]:
-        return self.each(work, *arguments, self.progress.reach)
-
-    def fetch(self, held: Held[T]) -> list[T]:
-        return list(held.parts)
-
-    def exchange(self, held: Held[Sequence[T]]) -> Held[list[T]]:
-        return Held((list(held.parts[0]),))
-
-    def together(self, work: Callable[..., T], *arguments: Any) -> T:
-        link = Link(self.progress.advance, lambda state: None, None)
-        made: T = self.each(work, *arguments, link).parts[0]
-        return made

@@ -22,7 +22,8 @@ from almanac_jobs.anomaly.detectors import Trained, Training
 from almanac_jobs.anomaly.features import Floats32
 from almanac_jobs.anomaly.matrix import Flags, Floats, Ints, Matrix
 from almanac_jobs.choice import Footprint
-from almanac_jobs.crew import Alone, Crew, Held, Reach
+from almanac_jobs.crew import Crew, Held, Reach
+from almanac_jobs.engines.local import Alone
 from almanac_jobs.judged import Rows, Share
 from almanac_jobs.progress import Progress
 from almanac_jobs.report.anomalies import AnomalyData, render
@@ -145,7 +146,7 @@ class Found:
 def find(spec: AnomalySpec, rows: Rows, crew: Crew, progress: Progress) -> Found:
     """Train a detector, let it score its rows, and ask it why."""
     detector, why = detectors.resolve(spec.model.detector, rows.positives)
-    matrix, labels = crew.each(_matrix, rows.shares), crew.each(_labels, rows.shares)
+    matrix, labels = crew.each(matrix_of, rows.shares), crew.each(labels_of, rows.shares)
     held = _held_back(crew, rows, labels) if detector is Detector.CLASSIFIER else None
     progress.start("train", detectors.steps(detector, spec.model, len(rows.schema.features)), "trees")
     training = Training(
@@ -158,7 +159,7 @@ def find(spec: AnomalySpec, rows: Rows, crew: Crew, progress: Progress) -> Found
     )
     trained = detectors.train(detector, spec.model, training, crew)
     progress.start("score", rows.count, "rows")
-    margins = crew.counted(_margins, matrix, crew.share(trained))
+    margins = crew.counted(margins_of, matrix, crew.share(trained))
     ordered = crew.each(across.order, margins)
     _check_different(crew, ordered, rows.count)
     measured, scale = _calibrated(crew, detector, labels, held, margins, ordered, rows.count)
@@ -197,11 +198,13 @@ def find(spec: AnomalySpec, rows: Rows, crew: Crew, progress: Progress) -> Found
     )
 
 
-def _matrix(share: Share) -> Matrix:
+def matrix_of(share: Share) -> Matrix:
+    """The features of a share."""
     return share.matrix
 
 
-def _labels(share: Share) -> Flags:
+def labels_of(share: Share) -> Flags:
+    """The labels of a share; nothing without a label."""
     return np.empty(0, np.bool_) if share.labels is None else share.labels
 
 
@@ -221,7 +224,8 @@ def _both(one: Flags, other: Flags) -> int:
     return int((one & other).sum())
 
 
-def _margins(matrix: Matrix, trained: Trained, reach: Reach) -> Floats:
+def margins_of(matrix: Matrix, trained: Trained, reach: Reach) -> Floats:
+    """The margin of each row."""
     made = np.empty(matrix.rows)
     start = 0
     for part in matrix.parts():

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from almanac.api import ExtractJob, ExtractSpec, JobError, Reason
+from almanac.api import Engine, ExtractJob, ExtractSpec, JobError, Reason
 from almanac_jobs import artefacts, objects
-from almanac_jobs.choice import Footprint
+from almanac_jobs.choice import Choice, Footprint
 from almanac_jobs.engines.local import map_unordered
 from almanac_jobs.extract import database, folders
 from almanac_jobs.extract.arranging import KEYS, Arranging, referred
@@ -31,7 +31,7 @@ from almanac_jobs.resources import memory_limit, usable_cores
 from almanac_jobs.task import Look, Made, Task
 
 CONNECTIONS = 8
-"""Connections at most where the job does not say how many."""
+"""Connections at most where the job does not say how many; fewer where cores or half of the memory allow fewer."""
 ATTEMPTS = 3
 """Snapshots that a run tries: one is lost with the connection that holds it."""
 THREAD_BYTES = 192 << 20
@@ -84,6 +84,7 @@ def carry_out(job: ExtractJob, task: Task) -> Made[ExtractData]:
         JobError: whatever a person can mend.
     """
     task.begun = task.resumable = True
+    task.choice = task.progress.choice = Choice(Engine.LOCAL, "a database is read by the connections of one process")
     with scratch(task.writer.folder) as place:
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -176,7 +177,7 @@ def _read(spec: ExtractSpec, task: Task, place: Any) -> Read:
             part = relation.since(_moment(relation, spec, base.highest))
         plan = Plan(
             shape,
-            f"{relation.oid} {relation.sql}",
+            f"{' '.join(relation.oids)} {relation.sql}",
             base.run if base else None,
             base.highest if base else None,
             (),

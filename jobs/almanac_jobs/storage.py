@@ -219,6 +219,17 @@ def _refusal(location: Location, what: str, detail: str, *, writing: bool) -> Jo
             f"no permission to {'write' if writing else 'read'} {uri} on {location.service}{said}"
             + (f"; credentials: {location.credentials}" if location.credentials else ""),
         ),
+        "expired": (
+            Reason.CREDENTIALS_EXPIRED,
+            f"the credentials for {uri} on {location.service} have expired{said}: another attempt takes those of then; "
+            "renew them in time, or use a workload's identity, which is renewed while a run lasts"
+            + (f"; credentials: {location.credentials}" if location.credentials else ""),
+        ),
+        "clock": (
+            Reason.ACCESS_DENIED,
+            f"{location.service} refuses to {'store' if writing else 'serve'} {uri}{said}: the clocks of this machine "
+            "and of the store differ by minutes: set the one that is wrong",
+        ),
         "region": (
             Reason.INVALID_SPEC,
             f"the bucket of {uri} is in another region{said}: set spec.storage.region to the bucket's",
@@ -255,8 +266,10 @@ _CODES = {
     for kind, codes in {
         "bucket": "nosuchbucket xminiobucketnotfound",
         "missing": "nosuchkey resourcenotfound 404",
-        "denied": "accessdenied allaccessdisabled invalidaccesskeyid signaturedoesnotmatch expiredtoken invalidtoken "
-        "tokenrefreshrequired requesttimetooskewed missingauthenticationtoken unrecognizedclient 401 403",
+        "denied": "accessdenied allaccessdisabled invalidaccesskeyid signaturedoesnotmatch invalidtoken "
+        "missingauthenticationtoken unrecognizedclient 401 403",
+        "expired": "expiredtoken expiredtokenexception tokenrefreshrequired requestexpired",
+        "clock": "requesttimetooskewed",
         "region": "permanentredirect authorizationheadermalformed illegallocationconstraint 301",
         "full": "insufficientstorage xminiostoragefull quotaexceeded xminioadminbucketquotaexceeded 507",
     }.items()

@@ -31,8 +31,11 @@ def executing(case: Case, run: Run, pod: Pod, progressed: Mapping[str, Any]) -> 
     crew = _crew(case, run, pod)
     status = workers.status(case.before.workers, crew, case.now)
     goes_on = replace(goes_on, changes={**progressed, "workers": status}, actions=_scaled(case, run, crew))
-    if crew is None or status is None or status.short_since is None:
+    if crew is None or status is None or not crew.lack:
         return goes_on
+    if status.short_since is None:  # enough for the run, and fewer than its driver wants
+        told = _told(crew)
+        return _said(goes_on, crew, told) if told else goes_on
     waits = case.now - status.short_since
     deadline = status.short_since + timedelta(seconds=case.job.spec.start_deadline_seconds)
     ask, trouble, actions = _why(case, run, crew, silent=waits >= PATIENCE)
@@ -43,9 +46,17 @@ def executing(case: Case, run: Run, pod: Pod, progressed: Mapping[str, Any]) -> 
         )
     again = min(deadline, case.now + (ASK_EVERY if waits >= PATIENCE else PATIENCE - waits))
     goes_on = replace(goes_on, actions=(*goes_on.actions, *actions), requeue=again, ask=ask)
-    if trouble is None:
-        return goes_on
-    return replace(goes_on, reason=trouble.reason, message=f"{crew.lack}: {trouble.message}", warning=True)
+    return _said(goes_on, crew, trouble) if trouble else goes_on
+
+
+def _said(verdict: Verdict, crew: Crew, trouble: Trouble) -> Verdict:
+    """A run that goes on, with what it lacks and why."""
+    return replace(verdict, reason=trouble.reason, message=f"{crew.lack}: {trouble.message}", warning=True)
+
+
+def _told(crew: Crew) -> Trouble | None:
+    """What the pod says that is needed first, of those that say what they wait for."""
+    return next((one.trouble for one in crew.waiting if one.trouble is not None), None)
 
 
 _LATE = "StartDeadlineExceeded"
@@ -69,7 +80,7 @@ def _scaled(case: Case, run: Run, crew: Crew | None) -> tuple[Action, ...]:
 
 def _why(case: Case, run: Run, crew: Crew, *, silent: bool) -> tuple[Ask | None, Trouble | None, tuple[Action, ...]]:
     """Why too few run, what to ask about that, and what can be done about it."""
-    told = next((one.trouble for one in crew.waiting if one.trouble is not None), None)
+    told = _told(crew)
     if told is not None or not silent:
         return None, told or _warned(case, crew.waiting), ()
     if crew.waiting:

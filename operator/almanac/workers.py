@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from almanac import names
@@ -19,7 +19,9 @@ class Crew:
     running: int | None = None
     failed: int | None = None
     lack: str = ""
-    """What is missing for the run to go on, in words; empty: nothing."""
+    """What is missing, in words; empty: nothing."""
+    short: bool = False
+    """Too few run to go on with."""
 
     @property
     def waiting(self) -> tuple[Worker, ...]:
@@ -33,8 +35,9 @@ def on_spark(seen: tuple[Worker, ...], counts: WorkerCounts | None) -> Crew | No
         return None
     none = not any(one.running for one in seen) and not (counts and counts.running)
     meant = any(one.waiting for one in seen) or bool(counts and counts.wanted)
-    lack = "none of its executors is running" if none and meant else ""
-    return Crew(seen, lack=lack) if counts is None else Crew(seen, counts.wanted, counts.running, counts.failed, lack)
+    short = none and meant
+    crew = Crew(seen, lack="none of its executors is running" if short else "", short=short)
+    return crew if counts is None else replace(crew, wanted=counts.wanted, running=counts.running, failed=counts.failed)
 
 
 def on_dask(seen: tuple[Worker, ...], counts: WorkerCounts | None, spec: Dask, before: Workers | None) -> Crew:
@@ -45,15 +48,13 @@ def on_dask(seen: tuple[Worker, ...], counts: WorkerCounts | None, spec: Dask, b
     wanted = max(spec.fewest, min(spec.most, asked or 0))
     running = sum(one.running for one in workers)
     failed = max((before and before.failed) or 0, sum(one.restarts for one in workers))
-    lack = ""
-    if running < spec.fewest:
-        lack = f"only {running} of its {spec.fewest} workers are running" if running else _NONE
+    found = Crew((*schedulers, *workers), wanted, running, failed)
     if not any(one.running for one in schedulers):
-        lack = "the scheduler of its workers is not running"
-    return Crew((*schedulers, *workers), wanted, running, failed, lack)
-
-
-_NONE = "none of its workers is running"
+        return replace(found, lack="the scheduler of its workers is not running", short=True)
+    if running < wanted:
+        lack = f"only {running} of its {wanted} workers are running" if running else "none of its workers is running"
+        return replace(found, lack=lack, short=running < spec.fewest)
+    return found
 
 
 def status(before: Workers | None, crew: Crew | None, now: datetime) -> Workers | None:
@@ -63,7 +64,7 @@ def status(before: Workers | None, crew: Crew | None, now: datetime) -> Workers 
     failed = [one for one in crew.pods if one.exit is not None and one.exit.code != 0]
     last = max(failed, key=lambda one: (one.exit and one.exit.time) or one.created, default=None)
     since = (before and before.short_since) or now.replace(microsecond=0)
-    changes: dict[str, object] = {"short_since": since if crew.lack else None}
+    changes: dict[str, object] = {"short_since": since if crew.short else None}
     if crew.wanted is not None:
         changes |= {"wanted": crew.wanted, "running": crew.running, "failed": crew.failed}
         changes["ready"] = f"{crew.running}/{crew.wanted}"

@@ -267,6 +267,7 @@ def test_a_driver_that_is_killed_goes_on_under_the_same_id(postgres: Server, tmp
     report = json.loads(log.read_text())
     assert (report["reason"], report["result"]["rows"]) == ("Completed", 60000)
     assert "entities" not in report["result"]
+    assert report["engine"] == "local"
     assert newest(str(tmp_path / "out")).report["source"]["resumedRanges"] >= 2
     again = subprocess.run([sys.executable, "-m", "almanac_jobs", *arguments], capture_output=True, text=True)
     assert again.returncode == 0

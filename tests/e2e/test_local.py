@@ -32,6 +32,7 @@ from almanac_jobs import objects
 from almanac_jobs.model import Model
 from almanac_jobs.storage import Location
 from ledgers import job, ledger, write_job, write_parquet
+from matrix import Group, Moment, cell
 from s3 import Fault, S3Server
 
 
@@ -389,7 +390,18 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+NAMED = "DataError, and the file by its name: nothing is written, earlier results are as they were."
+SHOWN = {
+    name: cell(Group.DATA, fault, Moment.READING, NAMED)
+    for name, fault in {
+        "not Parquet": "A file is something else than Parquet",
+        "truncated Parquet": "A file was cut short",
+        "damaged Parquet": "A page of a file is damaged",
+    }.items()
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=SHOWN.get(one, ())) for one in REFUSALS])
 def test_one_clear_message_and_the_last_complete_run_stays(
     name: str, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +422,10 @@ def test_one_clear_message_and_the_last_complete_run_stays(
     assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] == ["before"]
 
 
+DISK_FULL = "StorageFull, tried again; what it wrote is deleted, and earlier results are as they were."
+
+
+@cell(Group.STORAGE, "The disk is full, or a quota used up", Moment.WRITING, DISK_FULL)
 @pytest.mark.parametrize("full", ["write", "fsync"])
 def test_a_full_disk(full: str, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(job(lake, tmp_path / "out"), "--run-id", "before").code == 0
@@ -429,6 +445,7 @@ def test_a_full_disk(full: str, lake: Path, tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] == ["before"]
 
 
+@cell(Group.STORAGE, "The disk is full, or a quota used up", Moment.WRITING, DISK_FULL)
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which takes root")
 def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
@@ -602,6 +619,12 @@ def under_way(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         process.wait()
 
 
+@cell(
+    Group.PODS,
+    "The driver is asked to stop (SIGTERM: eviction, deletion, a deadline)",
+    Moment.WRITING,
+    "It deletes what it wrote and ends with 143, which is tried again where Kubernetes does so.",
+)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_leaves_no_trace(
     number: signal.Signals, code: int, under_way: Callable[[], subprocess.Popen[str]], tmp_path: Path
@@ -616,6 +639,12 @@ def test_a_stopped_run_leaves_no_trace(
     assert loaded(tmp_path / "out").report["run"] == "before"
 
 
+@cell(
+    Group.PODS,
+    "The driver is killed (SIGKILL) between two buckets of many",
+    Moment.WRITING,
+    "Nothing points to what it wrote; the next attempt writes it anew, and is complete.",
+)
 def test_a_killed_run_changes_nothing_that_was_there(
     under_way: Callable[[], subprocess.Popen[str]], tmp_path: Path
 ) -> None:

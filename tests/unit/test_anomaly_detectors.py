@@ -15,7 +15,8 @@ from almanac_jobs.anomaly import detectors, measures, teacher
 from almanac_jobs.anomaly.detectors import Trained, Training, halves, latest, resolve
 from almanac_jobs.anomaly.features import Feature, Kind
 from almanac_jobs.anomaly.matrix import Matrix, Resident, Spooled, take
-from almanac_jobs.crew import Alone, Crew, Held
+from almanac_jobs.crew import Crew, Held
+from almanac_jobs.engines.local import Alone
 from almanac_jobs.progress import Interrupted, Progress
 from crews import Several, alone
 

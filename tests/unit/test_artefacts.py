@@ -21,6 +21,7 @@ from almanac_jobs import artefacts, model, objects
 from almanac_jobs.artefacts import STALE, RunWriter, point, prune
 from almanac_jobs.model import Model
 from almanac_jobs.storage import open_location
+from matrix import Group, Moment, cell
 from runs import made, report, write_run
 from s3 import Fault, S3Server
 
@@ -87,6 +88,12 @@ def test_latest_moves_forward_only(place: Any) -> None:
     assert loaded(f"{uri}/runs/early", storage).report["run"] == "early"
 
 
+@cell(
+    Group.STORAGE,
+    "Another run moves latest.json at the same moment (412, 409)",
+    Moment.PUBLISHING,
+    "It is read anew, and moved forward only: the newest run that is complete has it in the end.",
+)
 def test_many_runs_that_end_at_once_leave_the_newest(place: Any) -> None:
     uri, storage = place
     began = [f"2026-01-{day:02d}T00:00:00Z" for day in range(1, 9)]
@@ -110,6 +117,61 @@ def test_an_abandoned_run_leaves_nothing_and_disturbs_nothing(place: Any) -> Non
     output = open_location(uri, storage, field="uri")
     assert objects.folders(output / "runs") == ["r1"]
     assert loaded(uri, storage).report["run"] == "r1"
+
+
+TWO = "Two drivers write one run (a node was lost, and comes back)"
+
+
+@cell(Group.STORAGE, TWO, Moment.PUBLISHING, "The first publishes; the second is told so, and changes nothing.")
+def test_one_of_two_drivers_publishes(place: Any) -> None:
+    uri, storage = place
+    parts = made(["a", "b", "c"])
+    writers = [RunWriter(Output(uri=uri), storage, "r1") for _ in range(2)]
+    for bucket, named in parts.items():
+        for writer in writers:
+            writer.write(bucket, named)
+    record = writers[0].publish(report(parts))
+    with pytest.raises(JobError, match="has completed it"):
+        writers[1].publish(report(parts))
+    writers[1].abandon()
+    assert loaded(uri, storage).report == record
+    loaded(uri, storage).verify()
+
+
+@cell(Group.STORAGE, TWO, Moment.AFTER, "The one that fails late leaves the complete run of the other alone.")
+def test_a_driver_that_gives_up_leaves_a_complete_run_alone(place: Any) -> None:
+    uri, storage = place
+    parts = made(["a", "b", "c"])
+    late = RunWriter(Output(uri=uri), storage, "r1")
+    late.write(0, parts[0])
+    write_run(uri, "r1", storage=storage)
+    late.abandon()
+    assert loaded(uri, storage).report["run"] == "r1"
+    loaded(uri, storage).verify()
+
+
+@cell(
+    Group.STORAGE,
+    TWO,
+    Moment.WRITING,
+    "If one fails and deletes what the other has written, the other does not publish: StorageUnavailable, and a retry.",
+)
+def test_a_driver_whose_files_another_one_has_deleted_publishes_nothing(place: Any) -> None:
+    uri, storage = place
+    write_run(uri, "r0", storage=storage)
+    parts = made(["a", "b", "c"])
+    first, second = (RunWriter(Output(uri=uri), storage, "r1") for _ in range(2))
+    for bucket, named in parts.items():
+        first.write(bucket, named)
+    second.write(0, parts[0])
+    second.abandon()
+    with pytest.raises(JobError, match="somebody deletes what this run writes") as caught:
+        first.publish(report(parts, "2026-01-02T00:00:00Z"))
+    assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
+    first.abandon()
+    assert loaded(uri, storage).report["run"] == "r0"
+    write_run(uri, "r1", storage=storage, began="2026-01-02T00:00:00Z")
+    loaded(uri, storage).verify()
 
 
 def test_a_run_that_is_complete_is_not_written_again(tmp_path: Path) -> None:
@@ -215,6 +277,7 @@ def test_an_abandoned_first_run_leaves_no_object(monkeypatch: pytest.MonkeyPatch
         assert server.keys("lake") == []
 
 
+@cell(Group.STORAGE, "latest.json is broken", Moment.PUBLISHING, "It is replaced by the run that is complete now.")
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"formatVersion": "x"}', '{"formatVersion": 1}'])
 def test_a_broken_pointer_is_replaced(tmp_path: Path, broken: str) -> None:
     (tmp_path / "latest.json").write_text(broken)
@@ -248,6 +311,12 @@ def test_a_process_that_is_killed_leaves_whole_runs(tmp_path: Path, after: float
             loaded(str(folder)).verify()
 
 
+@cell(
+    Group.STORAGE,
+    "The store knows no conditional writes (501)",
+    Moment.PUBLISHING,
+    "latest.json is written without a condition: runs that end at the same moment are not ordered there.",
+)
 def test_a_store_without_conditional_puts_is_written_to_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     with S3Server() as server:
         for name, value in server.environment.items():

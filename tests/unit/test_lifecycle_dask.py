@@ -224,6 +224,18 @@ class TestSize:
         assert world.told == (Phase.RUNNING, "Running")
         assert said(world).short_since is None
 
+    def test_more_that_do_not_come_say_why(self) -> None:
+        """The driver may wait for them: for how long is up to it."""
+        world = self.grown(3)
+        world.dask_pod("worker-3", **raw.unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+        world.wait(hours=1)
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Unschedulable")
+        assert message(world).startswith("only 2 of its 3 workers are running: 0/1 nodes")
+        world.dask_pod("worker-3", **raw.ready())
+        world.reconcile()
+        assert world.told == (Phase.RUNNING, "Running")
+
     def test_nothing_changes_their_number_but_its_word(self) -> None:
         """A change while a model is trained would cost what is done of it."""
         world = self.grown(4)

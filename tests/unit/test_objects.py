@@ -12,6 +12,7 @@ import pytest
 from almanac.api import JobError, Reason
 from almanac_jobs import objects
 from almanac_jobs.storage import Location, open_location
+from matrix import Group, Moment, cell
 from s3 import Fault, S3Server
 
 
@@ -77,6 +78,12 @@ def test_updates_take_turns(place: Location) -> None:
     assert objects.read(place / "count") == b"6"
 
 
+@cell(
+    Group.STORAGE,
+    "Another run moves latest.json at the same moment (412, 409)",
+    Moment.PUBLISHING,
+    "It is read anew, and moved forward only: the newest run that is complete has it in the end.",
+)
 @pytest.mark.parametrize("meanwhile", [b"theirs", None])
 def test_an_update_begins_anew_when_the_object_has_changed(s3: S3Server, meanwhile: bytes | None) -> None:
     place = open_location("s3://lake/pointer", None, field="spec.output.uri")

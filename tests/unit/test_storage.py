@@ -15,6 +15,7 @@ import pytest
 from almanac.api import JobError, Reason, Storage
 from almanac_jobs import storage
 from almanac_jobs.storage import Location, not_found, open_location, storage_errors
+from matrix import Group, Moment, cell
 from s3 import Fault, S3Server
 
 TABLE = pa.table({"a": [1, 2, 3]})
@@ -190,7 +191,8 @@ REFUSALS = [
     (403, "AccessDenied", Reason.ACCESS_DENIED, 77),
     (403, "InvalidAccessKeyId", Reason.ACCESS_DENIED, 77),
     (403, "SignatureDoesNotMatch", Reason.ACCESS_DENIED, 77),
-    (400, "ExpiredToken", Reason.ACCESS_DENIED, 77),
+    (400, "ExpiredToken", Reason.CREDENTIALS_EXPIRED, 75),
+    (403, "RequestTimeTooSkewed", Reason.ACCESS_DENIED, 77),
     (301, "PermanentRedirect", Reason.INVALID_SPEC, 64),
     (400, "AuthorizationHeaderMalformed", Reason.INVALID_SPEC, 64),
     (507, "XMinioStorageFull", Reason.STORAGE_FULL, 75),
@@ -219,6 +221,12 @@ def test_a_store_that_stays_overloaded(s3: S3Server, monkeypatch: pytest.MonkeyP
     assert s3.endpoint in error.message
 
 
+@cell(
+    Group.STORAGE,
+    "Nobody is at the endpoint",
+    Moment.READING,
+    "StorageUnavailable, tried again; it names the endpoint.",
+)
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_an_endpoint_that_nobody_answers(no_aws: None, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "ATTEMPTS", 2)
@@ -235,6 +243,12 @@ def test_an_endpoint_that_nobody_answers(no_aws: None, scheme: str, monkeypatch:
         assert "connect to server" in error.message
 
 
+@cell(
+    Group.STORAGE,
+    "The store takes requests, and never answers",
+    Moment.READING,
+    "Each is given up after 20 s without a byte; StorageUnavailable, tried again.",
+)
 def test_an_endpoint_that_accepts_and_says_nothing(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "ATTEMPTS", 1)
     monkeypatch.setattr(storage, "REQUEST_TIMEOUT", 1.0)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from almanac.api import AnomalyJob, ForecastJob, ForecastSpec, JobError, Reason
 from almanac.api import Engine as Name
 from almanac_jobs.calendar import Calendar
-from almanac_jobs.crew import Alone, Crew
+from almanac_jobs.crew import Crew
 from almanac_jobs.progress import Progress
 from almanac_jobs.resources import usable_cores
 from almanac_jobs.source import Dataset, Portion
@@ -116,7 +116,9 @@ def crew(
         JobError: as `opened` does.
     """
     if name is not Name.DASK:
-        yield Alone(usable_cores(), progress), [dataset]
+        from almanac_jobs.engines import local
+
+        yield local.Alone(usable_cores(), progress), [dataset]
         return
     with needs(name):
         from almanac_jobs.engines import dask_crew

@@ -10,7 +10,7 @@ import operator
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -35,6 +35,10 @@ BOOTSTRAP = 600
 """Seconds that the places may take to meet: one that is lost before makes its rows again first."""
 HALF = 0.5
 """Share of a worker's memory that rows are to take, where the number of workers is left open."""
+
+
+class _GoneError(Exception):
+    """A worker is gone, and others may wait for it."""
 
 
 @contextmanager
@@ -135,12 +139,25 @@ class DaskCrew:
             self._kept = value
 
     def _attempt(self, work: Callable[..., T], arguments: Sequence[Any]) -> T:
-        meeting = self.session.run_at(0, _meet, self.size)
-        futures = [
-            self._submit(place, _linked, work, meeting, place, self._kept, voice, *arguments)
-            for place, voice in enumerate(self._voices())
-        ]
-        made: T = self.session.results(futures, self.progress)[0]
+        # A place that waits for the others can make nothing that these need: all there is to make is made before.
+        held = [one for one in arguments if isinstance(one, Held)]
+        self.fetch(self.each(_none, *held))
+        lost = self.session.lost
+
+        def watch(done: int) -> None:
+            if self.session.lost > lost:
+                raise _GoneError
+
+        name = f"{self.session.topic}-{self._step}"
+        try:
+            meeting = self.session.run_at(0, _meet, name, self.size)
+            futures = [
+                self._submit(place, _linked, work, meeting, place, self._kept, voice, *arguments)
+                for place, voice in enumerate(self._voices())
+            ]
+            made: T = self.session.results(futures, self.progress, watch)[0]
+        finally:
+            self.session.try_at(0, _part, name)
         return made
 
     def _lost_since(self, before: int) -> bool:
@@ -180,24 +197,36 @@ def _listed(*values: Any) -> list[Any]:
     return list(values)
 
 
-def _meet(size: int, dask_worker: Worker) -> dict[str, Any]:
+def _none(*values: Any) -> None:
+    """Of values, that they are there."""
+
+
+_trackers: dict[str, Any] = {}
+
+
+def _meet(name: str, size: int, dask_worker: Worker) -> dict[str, Any]:
     """Start what so many places meet at, on this worker; gives how they get there."""
     from xgboost.tracker import RabitTracker
 
     host = dask_worker.address.split("://")[-1].rsplit(":", 1)[0].strip("[]")
     tracker = RabitTracker(n_workers=size, host_ip=host, sortby="task", timeout=BOOTSTRAP)
     tracker.start()
-    threading.Thread(target=_watch, args=(tracker,), daemon=True).start()
+    _trackers[name] = tracker
     return dict(tracker.worker_args())
 
 
-def _watch(tracker: Any) -> None:
+def _part(name: str) -> None:
+    """End a meeting: who still waits for others there waits no longer."""
+    tracker = _trackers.pop(name, None)
+    if tracker is not None:
+        threading.Thread(target=_freed, args=(tracker,), daemon=True).start()
+
+
+def _freed(tracker: Any) -> None:
     from xgboost.core import XGBoostError
 
-    try:
-        tracker.wait_for()
-    except XGBoostError:
-        return  # a place was lost, which its task says
+    with suppress(XGBoostError):  # which says that a place was lost
+        tracker.free()
 
 
 def _linked(
@@ -209,7 +238,10 @@ def _linked(
     first = place == 0
 
     def tick() -> None:
-        voice.send("tick" if first else "heard")
+        if first:
+            voice.send("tick")
+        else:
+            voice.voice.check()
 
     def keep(state: bytes) -> None:
         if first:

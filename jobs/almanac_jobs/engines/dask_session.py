@@ -29,6 +29,7 @@ from almanac.api import Dask, JobError, Reason, checks
 from almanac.api.common import LEAST_WORKER
 from almanac_jobs.engines import dask_tasks
 from almanac_jobs.engines.dask_tasks import Guarded, Voice
+from almanac_jobs.launch import DEBUG
 from almanac_jobs.progress import Progress, Workers
 from almanac_jobs.resources import memory_limit, usable_cores
 
@@ -86,6 +87,8 @@ def session(bounds: Dask, progress: Progress, useful: int = 1000, patience: floa
             count, threads = fitting(bounds, useful, usable_cores(), memory_limit())
             client = stack.enter_context(_processes(bounds, count, threads))
         made = Session(client, count, threads, remote=bool(address), memory=bounds.memory, patience=patience)
+        loop: Any = client.loop
+        loop.asyncio_loop.set_exception_handler(_forget)
         made.wait_for_workers(progress)
         stack.callback(made.end)
         yield made
@@ -112,6 +115,8 @@ class Session:
     topic: str = field(default_factory=lambda: f"almanac-{secrets.token_hex(4)}")
     _places: list[str | None] = field(default_factory=list)
     """The address of the worker that mans each place; None: nobody, at the moment."""
+    _taken: int = 0
+    """Times that places were taken: those of another time are others."""
     _known: set[str] = field(default_factory=set)
     lost: int = 0
     """Times that a worker has gone."""
@@ -195,6 +200,7 @@ class Session:
         """Have places 0 to `count` - 1 manned, each by a worker of its own; of at most `self.count`."""
         assert count <= self.count  # noqa: S101 - who asks knows how many there are
         self._places = [None] * count
+        self._taken += 1
         self._man()
         self.wait_for_workers(progress)
 
@@ -222,7 +228,7 @@ class Session:
 
     def end(self) -> None:
         """Stop what is under way."""
-        if self.remote:
+        if self.remote:  # processes of this machine are simply ended
             with suppress(Exception):
                 self.client.run(dask_tasks.end, self.topic, wait=False)
 
@@ -230,17 +236,20 @@ class Session:
         """What a short function gives on the worker of a place, at once, whatever else goes on there.
 
         Raises:
-            JobError: ClusterUnavailable, if the worker is gone.
+            OSError: the worker is gone.
         """
         address = self._places[place]
-        try:
-            if address is None:
-                raise OSError("it is not there")
-            return self.client.run(function, *arguments, workers=[address])[address]
-        except (OSError, KeyError) as error:
-            raise JobError(
-                Reason.CLUSTER_UNAVAILABLE, f"spec.dask: worker {place + 1} of {len(self._places)} is gone: {error}"
-            ) from error
+        if address is None:
+            raise OSError(f"there is no worker at place {place}")
+        found = self.client.run(function, *arguments, workers=[address])
+        if address not in found:
+            raise OSError(f"the worker at {address} is gone")
+        return found[address]
+
+    def try_at(self, place: int, function: Callable[..., Any], *arguments: Any) -> None:
+        """As `run_at`, as far as the worker is there."""
+        with suppress(OSError, KeyError, ValueError):
+            self.run_at(place, function, *arguments)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> Later[Any]:
         """Have the client do something in its own thread."""
@@ -248,7 +257,7 @@ class Session:
         return asyncio.run_coroutine_threadsafe(work, loop.asyncio_loop)
 
     def _resource(self, place: int) -> str:
-        return f"{self.topic}-{place}"
+        return f"{self.topic}-{self._taken}-{place}"
 
     def _look_after_workers(self) -> None:
         """Man places that are empty, and give up where that cannot be done any more."""
@@ -277,7 +286,7 @@ class Session:
         fresh = [address for address in there if address not in self._known]
         if fresh:
             self.client.run(dask_tasks.unpaused, workers=fresh, on_error="ignore")
-            if not self.remote:
+            if not (self.remote or os.environ.get(DEBUG)):
                 self.client.run(dask_tasks.mute, workers=fresh, on_error="ignore")
         self.lost += len(self._known - set(there))
         self._known = set(there)
@@ -339,6 +348,10 @@ class Session:
 
 def _none(value: Any) -> None:
     """Of a future, that it is done."""
+
+
+def _forget(loop: Any, context: Any) -> None:
+    """Of what was cancelled in the client's own thread, which would be told once the program ends."""
 
 
 @contextmanager

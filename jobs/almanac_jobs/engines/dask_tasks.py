@@ -48,6 +48,10 @@ class Voice:
         check(self.topic)
         get_worker().log_event(self.topic, [self.place, what, value])
 
+    def check(self) -> None:
+        """Raise `Interrupted` if the session is over."""
+        check(self.topic)
+
 
 @dataclass(frozen=True, slots=True)
 class Guarded(Generic[Parameters, Result]):
@@ -115,7 +119,9 @@ def call(address: str, dask_scheduler: Scheduler) -> None:
 
 def mute() -> None:
     """Keep what libraries print in this process from the terminal of the driver, which it shares."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 def unpaused(dask_worker: Worker) -> None:

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from almanac.api import ForecastSpec
 from almanac_jobs import source
 from almanac_jobs.calendar import Calendar
+from almanac_jobs.crew import Held, Link
 from almanac_jobs.engines import Work
 from almanac_jobs.progress import Progress
-from almanac_jobs.resources import usable_cores
+from almanac_jobs.resources import memory_limit, usable_cores
 from almanac_jobs.source import Counts, Dataset, Observations
 
 GRACE = 5.0
@@ -25,6 +26,7 @@ GRACE = 5.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -84,6 +86,45 @@ class InMemory:
             return work(self.observations, bucket, progress)
 
         return map_unordered(one, range(self.buckets), self.threads, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A crew of one, in this process: see `crew.Crew`."""
+
+    threads: int
+    progress: Progress
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    @property
+    def memory(self) -> int:
+        return memory_limit()
+
+    def deal(self, values: Sequence[T]) -> Held[T]:
+        return Held(tuple(values))
+
+    def share(self, value: T) -> Held[T]:
+        return Held((value,))
+
+    def each(self, work: Callable[..., T], *arguments: Any) -> Held[T]:
+        return Held((work(*(one.parts[0] if isinstance(one, Held) else one for one in arguments)),))
+
+    def counted(self, work: Callable[..., T], *arguments: Any) -> Held[T]:
+        return self.each(work, *arguments, self.progress.reach)
+
+    def fetch(self, held: Held[T]) -> list[T]:
+        return list(held.parts)
+
+    def exchange(self, held: Held[Sequence[T]]) -> Held[list[T]]:
+        return Held((list(held.parts[0]),))
+
+    def together(self, work: Callable[..., T], *arguments: Any) -> T:
+        link = Link(self.progress.advance, lambda state: None, None)
+        made: T = self.each(work, *arguments, link).parts[0]
+        return made
 
 
 def map_unordered(

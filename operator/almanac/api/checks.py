@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+import unicodedata
 import zoneinfo
 from datetime import UTC, datetime
 from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from socket import inet_aton
 from urllib.parse import urlsplit
 
 SCHEMES = ("s3", "gs", "file")
@@ -142,6 +145,8 @@ def endpoint(value: str) -> str:
         raise ValueError("must not hold credentials: put them into the Secret that storage.secretName names")
     if value and not (re.fullmatch(ENDPOINT, value) and _has_host_and_port(value)):
         raise ValueError(ENDPOINT_HELP)
+    if value and _is_metadata(urlsplit(value).hostname or ""):
+        raise ValueError("must be a store: this is where a cloud tells its machines their credentials")
     return value
 
 
@@ -151,6 +156,44 @@ def _has_host_and_port(value: str) -> bool:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:  # an address that is none, or a port above 65535
         return False
+
+
+_METADATA = (
+    *(IPv4Network("169.254.0.0/16"), IPv4Network("100.100.100.200/32"), IPv4Network("168.63.129.16/32")),
+    *(IPv6Network("fe80::/10"), IPv6Network("fd00:ec2::/32"), IPv6Network("fd20:ce::/32")),
+)
+"""Link-local addresses, and others of clouds' metadata: Alibaba, Azure, AWS, Google."""
+_METADATA_NAMES = {
+    *("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"),
+    *("metadata.tencentyun.com", "metadata.platformequinix.com"),
+}
+
+
+def _is_metadata(host: str) -> bool:
+    """Whether a host is where a cloud's machines ask for their credentials, in any form that resolvers take.
+
+    A name of somebody's own that leads there is not seen: a network policy is what stops it.
+    """
+    host = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").partition("%")[0].lower()
+    address = _address(host)
+    if isinstance(address, IPv6Address):
+        within = address.ipv4_mapped or address.sixtofour
+        address = within or (IPv4Address(int(address) & 0xFFFFFFFF) if _holds(address) else address)
+    inside = address is not None and any(address in one for one in _METADATA if one.version == address.version)
+    return inside or host in _METADATA_NAMES
+
+
+def _holds(address: IPv6Address) -> bool:
+    """Whether an IPv4 address is translated (NAT64), or written the old way (::169.254.169.254)."""
+    return address in IPv6Network("64:ff9b::/96") or int(address) >> 32 == 0
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is, written in parts, as one number, or with numbers in other bases, as C reads them."""
+    try:
+        return IPv6Address(host) if ":" in host else IPv4Address(inet_aton(host))
+    except (OSError, ValueError):
+        return None
 
 
 def quantity(value: str) -> str:

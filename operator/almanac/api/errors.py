@@ -53,6 +53,8 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_EMPTY = "SourceEmpty"
     ACCESS_DENIED = "AccessDenied"
+    CREDENTIALS_EXPIRED = "CredentialsExpired"
+    """Storage knows the credentials, and their time is up: another attempt begins with those that there are then."""
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     """The database does not answer, or has ended a connection."""
     STORAGE_UNAVAILABLE = "StorageUnavailable"
@@ -80,6 +82,7 @@ _EXIT_CODES = {
     Reason.SOURCE_EMPTY: ExitCode.SOURCE_MISSING,
     Reason.ACCESS_DENIED: ExitCode.ACCESS_DENIED,
     Reason.SOURCE_UNAVAILABLE: ExitCode.UNAVAILABLE,
+    Reason.CREDENTIALS_EXPIRED: ExitCode.UNAVAILABLE,
     Reason.STORAGE_UNAVAILABLE: ExitCode.UNAVAILABLE,
     Reason.STORAGE_FULL: ExitCode.UNAVAILABLE,
     Reason.CLUSTER_UNAVAILABLE: ExitCode.UNAVAILABLE,

@@ -131,7 +131,7 @@ class ExtractSource(Model):
     """Type of numeric columns that have no precision of their own: decimal(precision, scale), or text. A value that
     does not fit is an error, and never rounded."""
     connections: Annotated[StrictInt, Field(ge=1, le=64)] | None = None
-    """Connections that read at a time. Unset: one for each core, 8 at most."""
+    """Connections that read at a time. Unset: one for each core, 8 at most, fewer where memory is short."""
 
     @rule(
         "query",

@@ -1,0 +1,232 @@
+"""Storage that fails while a driver reads, writes and publishes: it is ridden out, or the run ends as it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import almanac_jobs
+from almanac.api import Reason, Report
+from almanac_jobs import __main__ as driver
+from almanac_jobs.model import Model
+from ledgers import job, ledger, write_parquet
+from matrix import Group, Moment, cell
+from s3 import Fault, S3Server
+
+OUTPUT = "s3://lake/out"
+REQUESTS: dict[Moment, Callable[[str, str], bool]] = {
+    Moment.READING: lambda method, path: method == "GET" and path.endswith(".parquet") and "/raw/" in path,
+    Moment.WRITING: lambda method, path: method == "PUT" and "/forecasts/" in path,
+    Moment.PUBLISHING: lambda method, path: method == "PUT" and path.endswith("report.json"),
+    Moment.AFTER: lambda method, path: method == "PUT" and path.endswith("latest.json"),
+}
+"""The requests of a moment. What comes after the end is that latest.json is pointed to a run that is complete."""
+WHOLE = (Moment.READING, Moment.WRITING, Moment.PUBLISHING, Moment.AFTER)
+
+RIDDEN_OUT = "The request is sent again, with growing pauses: the run is complete, with the same bytes as any other."
+PASSES: dict[str, tuple[str, Fault]] = {
+    "slow-down": ("The store is overloaded (503 SlowDown)", Fault(status=503, times=2)),
+    "error": ("The store fails (500)", Fault(status=500, code="InternalError", times=2)),
+    "reset": ("The connection breaks", Fault(reset=True, times=2)),
+    "stall": ("The store takes a request, and says nothing", Fault(delay=3.0, times=1)),
+    "half": ("Half an object arrives", Fault(truncate=100, times=1)),
+}
+"""What passes by itself."""
+KEPT = "earlier results are as they were. Tried again once it is over, the run has the same bytes as any other."
+LASTS: dict[str, tuple[str, Fault, Reason]] = {
+    "overloaded": ("The store stays overloaded (503)", Fault(status=503), Reason.STORAGE_UNAVAILABLE),
+    "cut-off": ("The store hangs up again and again", Fault(reset=True), Reason.STORAGE_UNAVAILABLE),
+    "denied": (
+        "Permission is taken away (403 AccessDenied)",
+        Fault(status=403, code="AccessDenied"),
+        Reason.ACCESS_DENIED,
+    ),
+    "expired": (
+        "The credentials expire (ExpiredToken)",
+        Fault(status=400, code="ExpiredToken"),
+        Reason.CREDENTIALS_EXPIRED,
+    ),
+    "skewed": (
+        "The machine's clock is off (RequestTimeTooSkewed)",
+        Fault(status=403, code="RequestTimeTooSkewed"),
+        Reason.ACCESS_DENIED,
+    ),
+}
+"""What does not."""
+FULL = ("The store is full (507)", Fault(status=507, code="InsufficientStorage"), Reason.STORAGE_FULL)
+
+
+def passing() -> Iterator[Any]:
+    """What passes, at each moment at which it can be."""
+    for name, (fault, how) in PASSES.items():
+        for moment in (Moment.READING,) if how.truncate else WHOLE:
+            mark = cell(Group.STORAGE, fault, moment, RIDDEN_OUT)
+            yield pytest.param(how, moment, id=f"{name}-{moment.name.lower()}", marks=mark)
+
+
+def lasting() -> Iterator[Any]:
+    """What lasts, at each moment at which it can be."""
+    for name, (fault, how, reason) in {**LASTS, "full": FULL}.items():
+        for moment in WHOLE if name != "full" else WHOLE[1:]:
+            retried = "tried again" if reason.exit_code.worth_a_retry else "not tried again by itself"
+            expected = f"{reason}, {retried}; {KEPT}"
+            mark = cell(Group.STORAGE, fault, moment, expected)
+            yield pytest.param(how, moment, reason, id=f"{name}-{moment.name.lower()}", marks=mark)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A store with a ledger in it."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "ALMANAC_"))]:
+        monkeypatch.delenv(name)
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.make_bucket("lake")
+        sink = pa.BufferOutputStream()
+        pq.write_table(ledger(3, 40), sink)
+        server.put("lake", "raw/t.parquet", sink.getvalue().to_pybytes())
+        yield server
+
+
+def drive(document: dict[str, Any], folder: Path, run: str) -> Report:
+    """The driver in this process."""
+    (folder / "job.json").write_text(json.dumps(document))
+    driver.main([str(folder / "job.json"), "--run-id", run, "--termination-log", str(folder / "log"), "--port", "0"])
+    return Report.model_validate_json((folder / "log").read_text())
+
+
+def published(uri: str | Path = OUTPUT) -> tuple[str, str]:
+    """The run that latest.json names, all of whose files are as its report says, and their checksum."""
+    model = almanac_jobs.load(str(uri))
+    assert isinstance(model, Model)
+    model.verify()
+    return model.report["run"], model.report["checksum"]
+
+
+@pytest.mark.parametrize(("fault", "moment"), list(passing()))
+def test_what_passes_is_ridden_out(
+    fault: Fault, moment: Moment, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "before").reason is Reason.COMPLETED
+    _, checksum = published()
+    if fault.delay:
+        monkeypatch.setattr("almanac_jobs.storage.REQUEST_TIMEOUT", fault.delay / 2)
+    armed = replace(fault, matches=REQUESTS[moment])
+    s3.faults.append(armed)
+    assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "next").reason is Reason.COMPLETED
+    assert armed.times == 0
+    assert published() == ("next", checksum)
+
+
+@pytest.mark.parametrize(("fault", "moment", "reason"), list(lasting()))
+def test_what_lasts_ends_the_run_and_nothing_else(
+    fault: Fault, moment: Moment, reason: Reason, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "before").reason is Reason.COMPLETED
+    before = published()
+    monkeypatch.setattr("almanac_jobs.storage.ATTEMPTS", 2)
+    s3.faults.append(replace(fault, matches=REQUESTS[moment], times=1000))
+    ended = drive(job("s3://lake/raw", OUTPUT), tmp_path, "next")
+    assert (ended.reason, ended.exit_code) == (reason, reason.exit_code), ended.message
+    assert "s3://lake/" in ended.message
+    s3.faults.clear()
+    assert published() == before
+    left = [key for key in s3.keys("lake") if "/next/" in key]
+    assert bool(left) == (moment is Moment.AFTER)  # the run is complete by then
+    assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "next").reason is Reason.COMPLETED
+    assert published() == ("next", before[1])
+
+
+@cell(
+    Group.STORAGE,
+    "The bucket is deleted",
+    Moment.WRITING,
+    "InvalidSpec, and which bucket; a run does not make one.",
+)
+def test_a_bucket_that_goes(s3: S3Server, tmp_path: Path) -> None:
+    s3.make_bucket("results")
+    gone = Fault(REQUESTS[Moment.WRITING], status=404, code="NoSuchBucket", times=1000)
+    s3.faults.append(gone)
+    ended = drive(job("s3://lake/raw", "s3://results/out"), tmp_path, "next")
+    assert ended.reason is Reason.INVALID_SPEC
+    assert "no bucket `results`" in ended.message
+
+
+KILLED = """
+import os, signal, sys
+from almanac_jobs import __main__ as driver
+from almanac_jobs import artefacts, objects, source
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+stage = sys.argv.pop(1)
+write, update = objects.write, objects.update
+
+def writing(location, *rest, **named):
+    if stage in location.path and stage != "after:" :
+        kill()
+    write(location, *rest, **named)
+    if stage.startswith("after:") and stage.removeprefix("after:") in location.path:
+        kill()
+
+objects.write = writing
+if stage == "start":
+    artefacts.RunWriter.__init__ = kill
+if stage == "read":
+    source.open_dataset = kill
+if stage == "latest":
+    objects.update = kill
+sys.exit(driver.main())
+"""
+STAGES = {
+    "start": (Moment.BEFORE, "as it starts"),
+    "read": (Moment.READING, "before the first row"),
+    "/forecasts/": (Moment.WRITING, "before its first table"),
+    "after:/forecasts/": (Moment.WRITING, "after a table"),
+    "report.html": (Moment.WRITING, "before its page"),
+    "report.json": (Moment.PUBLISHING, "before its report, which makes the run complete"),
+    "after:report.json": (Moment.PUBLISHING, "after its report, before latest.json"),
+    "latest": (Moment.PUBLISHING, "as it is about to point latest.json to the run"),
+}
+UNDONE = "Nothing points to what it wrote. Tried again, the run has the same bytes as one that was left alone."
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(stage, id=what, marks=cell(Group.PODS, f"The driver is killed (SIGKILL) {what}", moment, UNDONE))
+        for stage, (moment, what) in STAGES.items()
+    ],
+)
+def test_a_driver_that_is_killed_and_tried_again(stage: str, tmp_path: Path) -> None:
+    lake = write_parquet(ledger(3, 40), tmp_path / "lake" / "t.parquet")
+    document = job(lake, tmp_path / "out")
+    assert drive(document, tmp_path, "before").reason is Reason.COMPLETED
+    before = published(tmp_path / "out")
+    command = [
+        str(tmp_path / "job.json"),
+        "--run-id",
+        "next",
+        "--termination-log",
+        str(tmp_path / "log"),
+        "--port",
+        "0",
+    ]
+    ended = subprocess.run([sys.executable, "-c", KILLED, stage, *command], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert published(tmp_path / "out") == before
+    assert drive(document, tmp_path, "next").reason is Reason.COMPLETED
+    assert published(tmp_path / "out") == ("next", before[1])

@@ -51,6 +51,33 @@ def test_it_looks_once(world: World) -> None:
     assert world.writes == writes
 
 
+NEWER = {"dusk": {"workers": 4}, "source": {"tables": []}, "model": {"drift": ""}}
+"""Fields that a later version may have, with defaults that an API gives to every job."""
+
+
+def test_fields_of_a_later_version_disturb_nothing(world: World) -> None:
+    """Its CustomResourceDefinitions are there before its operator, and after it, where it is rolled back."""
+    before, run = world.told, world.status.run
+    world.job["spec"] |= {name: {**world.job["spec"].get(name, {}), **more} for name, more in NEWER.items()}
+    created, writes = len(world.created), world.writes
+    world.settle()
+    assert (world.told, world.status.run, len(world.created)) == (before, run, created)
+    assert world.writes <= writes + 1
+    assert world.events == []
+
+
+def test_a_job_with_fields_of_a_later_version_runs() -> None:
+    world = World(model__drift="", dusk={"workers": 4})
+    world.settle()
+    world.succeed()
+    world.settle()
+    assert world.told == ("Succeeded", "Completed")
+    (driver,) = world.created
+    (config_map,) = [one for (kind, _), one in world.companions.items() if kind == "ConfigMap"]
+    assert driver["metadata"]["name"] == config_map["metadata"]["name"]
+    assert not any("dusk" in text or "drift" in text for text in config_map["data"].values())
+
+
 @pytest.mark.parametrize("world", RUNNING, ids=named, indirect=True)
 def test_what_runs_comes_to_its_end(world: World) -> None:
     run = world.status.run

@@ -24,7 +24,7 @@ test: setup java postgresql ## Run the tests (make test ARGS="-k calendar -x")
 	$(BIN)/pytest $(ARGS)
 
 reliability: setup java ## Run the tests of faults, and write what they saw into docs/reliability.md
-	$(BIN)/pytest -m cell --matrix docs/reliability.md $(ARGS)
+	$(BIN)/pytest -m cell --matrix=docs/reliability.md $(ARGS)
 
 lint: setup ## Check style, types and who may import whom
 	$(BIN)/ruff check

@@ -89,7 +89,7 @@ def test_python_imports_what_there_is(place: str, text: str) -> None:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("almanac"):
             module = importlib.import_module(str(node.module))
             for one in node.names:
-                if not hasattr(module, one.name):
+                if not hasattr(module, one.name):  # a module within it, which nobody has imported so far
                     importlib.import_module(f"{node.module}.{one.name}")
         elif isinstance(node, ast.Import):
             for one in node.names:

@@ -3,9 +3,10 @@
     @cell(Group.API, "The API server hangs up", Moment.WHILE, "The request is sent again; the run goes on.")
     def test_...
 
-`pytest -m cell --matrix docs/reliability.md` (`make reliability`) runs these tests and writes the tables into the page,
+`pytest -m cell --matrix=docs/reliability.md` (`make reliability`) runs these tests and writes the tables into the page,
 between the two comments that are there. With KUBECONFIG, tests of the API run before a real one too, and the page says
-so. Every such test ends with the laws of `laws`. A test keeps page and declarations equal.
+so. Of tests that are not run this time, it says what it said. Each ends with the laws of `laws`. A test keeps page and
+declarations equal.
 """
 
 from __future__ import annotations
@@ -66,12 +67,14 @@ class _Row:
     tests: int = 0
     places: set[str] = field(default_factory=set)
     failed: int = 0
+    before: str = "not run"
+    """What the page has said so far."""
 
     @property
     def seen(self) -> str:
         if self.failed:
             return f"FAILED in {self.failed} of {self.tests} tests"
-        return f"{SEEN}: {', '.join(sorted(self.places))}" if self.places else "not run"
+        return f"{SEEN}: {', '.join(sorted(self.places))}" if self.places else self.before
 
 
 class Matrix:
@@ -82,8 +85,9 @@ class Matrix:
         self._rows: dict[Cell, _Row] = {}
         self._items: dict[str, tuple[list[Cell], str]] = {}
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Gather the cells, in the order of the tests."""
+        """Gather the cells, in the order of the tests: all of them, whichever are chosen."""
         for item in items:
             found = cells(item)
             for one in found:
@@ -102,6 +106,9 @@ class Matrix:
     def pytest_sessionfinish(self) -> None:
         """Write the tables."""
         text = self._page.read_text(encoding="utf-8")
+        told = shown(text)
+        for one, row in self._rows.items():
+            row.before = told.get(str(one), row.before)
         before, _, rest = text.partition(BEGIN)
         _, _, after = rest.partition(END)
         self._page.write_text(before + BEGIN + self.tables() + END + after, encoding="utf-8")

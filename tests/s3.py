@@ -55,8 +55,10 @@ class _Application:
             raise ConnectionResetError
         if fault.status:
             env["wsgi.input"].read(int(env.get("CONTENT_LENGTH") or 0))
-            start(f"{fault.status} Injected", [("Content-Type", "application/xml")])
-            return [f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()]
+            told = f"<Error><Code>{fault.code}</Code><Message>injected</Message></Error>".encode()
+            headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(told)))]
+            start(f"{fault.status} Injected", headers)
+            return [told]
         body = b"".join(self.moto(env, start))
         return [body[: fault.truncate]]
 

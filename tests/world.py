@@ -235,7 +235,7 @@ class World:
     def decide(self, seen: Observed, job: Raw | None = None) -> Decision:
         """What the operator makes of a job, the present one if none is given."""
         job = job or self.job
-        read, status = read_job(job), read_status(job)
+        read, status = read_job(job, stored=True), read_status(job)
         if isinstance(read, JobError):
             return lifecycle.refuse(job, read, status, self.now)
         return lifecycle.decide(read, status, seen, self.now, self.engines)
@@ -297,7 +297,7 @@ class World:
             self._suspend(action, there)
 
     def _create(self, action: Create | Provide, document: Raw) -> None:
-        job = read_job(document)
+        job = read_job(document, stored=True)
         assert isinstance(job, Job)
         *others, made = build(job, action.run, action.engine, goldens.SETTINGS)
         for one in others:

@@ -111,7 +111,7 @@ class Reconciler:
         Gives the seconds until the next time, 0 for at once and None for not before something happens, and whether the
         status has been written.
         """
-        now, job, status = self._now(), read_job(document), read_status(document)
+        now, job, status = self._now(), read_job(document, stored=True), read_status(document)
         unanswered = self._unanswered.pop(key, None)
         if unanswered is not None and status_patch(document, unanswered[1].status) is None:
             self._tell(key, document, *unanswered)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from pydantic import ValidationError
 
 from almanac import nesting, podtemplate
 from almanac.api import KINDS, Job, JobError, JobStatus, Problem, invalid_spec, problems
-from almanac.tolerant import tolerant
+from almanac.tolerant import drop, tolerant
 
 Raw = Mapping[str, Any]
 
@@ -17,8 +18,13 @@ _SHOWN = 4
 """Steps into a spec that lead people to what is nested too deeply."""
 
 
-def read_job(document: Raw) -> Job | JobError:
-    """The job of a document, or all that is wrong with it as the error that refuses it."""
+def read_job(document: Raw, *, stored: bool = False) -> Job | JobError:
+    """The job of a document, or all that is wrong with it as the error that refuses it.
+
+    A document that an API has `stored` holds no field that its CustomResourceDefinition does not have. One that this
+    version does not know is of a newer one, which gives it to every job if it has a default: it is left out, so that an
+    operator that is not upgraded yet, or was rolled back, goes on.
+    """
     kind = KINDS.get(document.get("kind", ""))
     if kind is None:
         return invalid_spec([Problem(("kind",), f"must be one of {', '.join(KINDS)}")])
@@ -26,13 +32,27 @@ def read_job(document: Raw) -> Job | JobError:
     if deep is not None:
         where = ("spec", *deep[:_SHOWN])
         return invalid_spec([Problem(where, f"is nested deeper than {nesting.LEVELS} levels: write it flatter")])
+    given = {name: part for name, part in document.items() if name != "status"}
     try:
-        job = kind.parse({name: part for name, part in document.items() if name != "status"})
+        job = _parsed(kind, given) if stored else kind.parse(given)
         _ = job.spec.hash
     except ValidationError as error:
         return invalid_spec(problems(error))
     wrong = podtemplate.problems(job.spec.pod_template)
     return invalid_spec(wrong) if wrong else job
+
+
+def _parsed(kind: type[Job], given: dict[str, Any]) -> Job:
+    try:
+        return kind.parse(given)
+    except ValidationError as error:
+        newer = [one["loc"] for one in error.errors(include_url=False) if one["type"] == "unknown_field"]
+        if not newer:
+            raise
+    kept = deepcopy(given)
+    for location in newer:
+        drop(kept, location)
+    return kind.parse(kept)
 
 
 def read_status(document: Raw) -> JobStatus:

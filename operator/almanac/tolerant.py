@@ -1,7 +1,8 @@
 """Reading what another version may have written: what cannot be understood is left out, the rest counts.
 
-Jobs are read strictly. Statuses and reports are not: an operator that was upgraded or rolled back, or a driver of
-another version, must not lose a result over a field that it does not know.
+Jobs are read strictly, but for fields of a newer version (`resource.read_job`). Statuses and reports are not: an
+operator that was upgraded or rolled back, or a driver of another version, must not lose a result over a field that it
+does not know.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ def tolerant(model: type[Read], document: object) -> Read | None:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             location = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
-            if not _without(kept, location):
+            if not drop(kept, location):
                 return None
     return None
 
 
-def _without(document: Any, location: tuple[str | int, ...]) -> bool:
+def drop(document: Any, location: tuple[str | int, ...]) -> bool:
     """Take the innermost part of a document that a location leads to out of it; False if there is none."""
     place, found = document, None
     for step in location:

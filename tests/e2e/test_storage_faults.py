@@ -139,7 +139,7 @@ def test_what_lasts_ends_the_run_and_nothing_else(
     monkeypatch.setattr("almanac_jobs.storage.ATTEMPTS", 2)
     s3.faults.append(replace(fault, matches=REQUESTS[moment], times=1000))
     ended = drive(job("s3://lake/raw", OUTPUT), tmp_path, "next")
-    assert (ended.reason, ended.exit_code) == (reason, reason.exit_code)
+    assert (ended.reason, ended.exit_code) == (reason, reason.exit_code), ended.message
     assert "s3://lake/" in ended.message
     s3.faults.clear()
     assert published() == before

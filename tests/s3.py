@@ -39,6 +39,7 @@ class _Application:
     moto: Callable[..., Iterable[bytes]]
     faults: list[Fault] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    closed: bool = False
 
     def __call__(self, env: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         self.requests.append(env)
@@ -50,6 +51,8 @@ class _Application:
 
     def _fail(self, fault: Fault, env: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         time.sleep(fault.delay)
+        if self.closed:  # what was asked is not to happen in the next server: buckets are the process's
+            raise ConnectionResetError
         if fault.reset:
             env["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError
@@ -106,6 +109,7 @@ class S3Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._application.closed = True
         self._server.shutdown()
         self._server.server_close()
         moto_api_backend.reset()

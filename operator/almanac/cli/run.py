@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -149,6 +150,8 @@ def check_installed() -> None:
         from almanac_jobs.kernel import library
 
         library()
+        if find_spec("matplotlib") is None:  # which is imported last, once all the work is done
+            raise ModuleNotFoundError(name="matplotlib")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("almanac"):
             raise

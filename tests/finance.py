@@ -109,14 +109,15 @@ def tables(report: Raw) -> dict[str, str]:
 
 def locally(document: Raw, s3: S3Server, folder: Path, environment: Callable[[str, str], None]) -> Raw:
     """The report of a job that runs in this process. `environment` sets a variable."""
+    place = f"local/{document['kind']}"
     document["spec"]["storage"] = {"endpoint": s3.endpoint, "region": "us-east-1"}
-    document["spec"] |= {"output": {"uri": "s3://lake/local"}, "engine": "local"}
+    document["spec"] |= {"output": {"uri": f"s3://lake/{place}"}, "engine": "local"}
     (folder / "job.json").write_text(json.dumps(document))
     for name, value in s3.environment.items():
         environment(name, value)
     identity = "20000101-000000-000000"
     assert driver.main([str(folder / "job.json"), "--run-id", identity, "--port", "0"]) == 0
-    return report(s3, f"local/runs/{identity}")
+    return report(s3, f"{place}/runs/{identity}")
 
 
 @contextmanager

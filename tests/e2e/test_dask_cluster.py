@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import dask_kubernetes_operator
+import ledgers
 from almanac import names
 from anomalies import document, entries
 from finance import ADDRESS, PATIENCE, Finance, locally, operated, tables
 from kube.cluster import Cluster
 from kube.real import real
 from kube.waiting import eventually
+from ledgers import ledger
 from s3 import S3Server
 
 IMAGE = "ALMANAC_TEST_DASK_IMAGE"
@@ -132,6 +134,22 @@ def test_a_run_through_operators_driver_scheduler_and_workers(finance: Finance, 
     assert not finance.running(names.WORKER)()
     finance.delete()
     is_gone(finance, *KINDS)
+
+
+def test_a_forecast(cluster: Cluster, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tables are those of a run in one process, byte for byte."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(ledger(50, 120), sink)
+    s3.put("lake", "raw/part-0.parquet", sink.getvalue().to_pybytes())
+    image, finance = os.environ[IMAGE], Finance(cluster, s3)
+    fields = {name: job()["spec"][name] for name in ("engine", "dask", "podTemplate")}
+    with operated(cluster, {"ALMANAC_DASK_IMAGE": image}), dask_kubernetes_operator.operated(cluster):
+        finance.submit(ledgers.job("s3://lake/raw", "", **fields))
+        report = finance.succeeds()
+        assert finance.status["engine"] == "dask"
+        is_gone(finance, "daskclusters", "deployments", "services")
+    local = locally(ledgers.job("s3://lake/raw", ""), s3, tmp_path, monkeypatch.setenv)
+    assert tables(report) == tables(local) != {}
 
 
 @pytest.mark.parametrize("component", [names.WORKER, names.SCHEDULER, names.DRIVER])

@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-soak reliability bench-anomaly bench-extract postgresql docs crds chart kernel constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-soak reliability bench-anomaly bench-extract postgresql docs crds chart kernel promtool constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -102,6 +102,14 @@ postgresql:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; } || \
 	  echo 'There is no PostgreSQL, which tests of extracts need, and it cannot be installed here: install a server.' >&2
+
+# Prometheus' own tool, which alerts and metrics are tried with: that program of Debian's package alone. Without it, tests skip.
+promtool: | $(BIN)/python
+	@command -v promtool >/dev/null || [ -x $(BIN)/promtool ] || { command -v apt-get >/dev/null && \
+	  { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && cd $(VENV) && apt-get download -qq prometheus && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool && \
+	  rm prometheus_*.deb && chmod +x promtool && mv promtool bin/; } >/dev/null 2>&1 || \
+	  echo 'There is no promtool (https://prometheus.io/download): tests of alerts and metrics that need it are skipped.' >&2
 
 clean: ## Remove what was built, and caches (keeps .venv, data and out)
 	rm -rf build dist site $(KERNEL) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

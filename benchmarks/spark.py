@@ -100,6 +100,7 @@ def almanac(engine: Engine, entities: int, output: Path) -> dict[str, Any]:
     return {
         "seconds": ended - ready,
         "cpu": after - before,
+        "start_up_cpu": before,
         "session": ready - asked,
         "stages": {stage.stage: round(stage.seconds, 2) for stage in progress.finished()},
         "checksum": outcome.report.result.checksum,

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import raw
+from almanac import crd
 from almanac.observed import Progress
 from world import World
 
@@ -14,6 +15,8 @@ from world import World
 def moments() -> dict[str, dict[str, Any]]:
     """A job at each moment that differs to those who wait for it."""
     unseen = World()
+    schema = crd.definition("ForecastJob")["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    unseen.job["status"] = schema["properties"]["status"]["default"]
     pending = World()
     pending.reconcile()
     unschedulable = World()

@@ -37,6 +37,13 @@ class Server:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     @property
+    def cpu(self) -> float:
+        """Seconds of CPU that connections have taken which are over. Linux only."""
+        pid = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def log(self) -> str:
         """All that it has said."""
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")

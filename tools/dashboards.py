@@ -46,8 +46,9 @@ def built(uid: str, title: str, variables: dict[str, str], rows: dict[str, Seque
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
     for name, query in variables.items():
+        # An empty label is none of ours: the operator has no job.
         values = dashboard.QueryVariable(name).label(name.capitalize()).query(query).datasource(SOURCE)
-        made = made.with_variable(values.include_all(True).multi(False).all_value(".*").refresh(2).sort(1))
+        made = made.with_variable(values.include_all(True).multi(False).all_value(".+").refresh(2).sort(1))
     for row, panels in rows.items():
         made = made.with_row(dashboard.Row(row))
         for panel in panels:
@@ -111,9 +112,10 @@ def _operator() -> str:
             ]
             + [
                 Panel(
-                    "Furthest behind its schedule",
+                    "Late by schedule",
                     {"": f"max(almanac_schedule_delay_seconds{{{kinds}}})"},
                     "s",
+                    "The job that is furthest behind.",
                     kind=stat.Panel,
                     width=4,
                     height=4,

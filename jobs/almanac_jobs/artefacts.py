@@ -183,7 +183,8 @@ class RunWriter:
         for name in objects.folders(self.folder):
             if name.startswith("."):
                 objects.remove(self.folder / name)
-        missing = sorted(path for path, file in self._files.items() if there.get(path) != file["size"])
+        own = {path: file["size"] for path, file in self._files.items() if not path.startswith("..")}
+        missing = sorted(path for path, size in own.items() if there.get(path) != size)
         if missing:
             gone = f"`{(self.folder / missing[0]).uri}` is not there any more: somebody deletes what this run writes"
             raise JobError(Reason.STORAGE_UNAVAILABLE, f"{FIELD}: {gone}")

@@ -177,7 +177,7 @@ def _read(spec: ExtractSpec, task: Task, place: Any) -> Read:
             part = relation.since(_moment(relation, spec, base.highest))
         plan = Plan(
             shape,
-            f"{relation.oid} {relation.sql}",
+            f"{' '.join(relation.oids)} {relation.sql}",
             base.run if base else None,
             base.highest if base else None,
             (),

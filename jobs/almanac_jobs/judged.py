@@ -127,6 +127,7 @@ def read(
         learner.merge(other)
         whole = whole + number
     _check_rows(spec, whole)
+    pa.default_memory_pool().release_unused()  # reading begins anew
     ledger = reading.ledger
     schema, left_out = learner.finish(spec.source.time_zone)
     extra = None if ledger is None else everywhere(crew, ledger, crew.each(_history, raw))

@@ -245,7 +245,7 @@ def _refusal(location: Location, what: str, detail: str, *, writing: bool) -> Jo
 
 
 _AWS = re.compile(
-    r"AWS Error (?P<name>\w+)(?: \(HTTP status (?P<status>\d+)\))? during \w+ operation: (?P<detail>.*)", re.S
+    r"AWS Error (?P<name>\w+)(?: \(HTTP status (?P<status>-?\d+)\))? during \w+ operation: (?P<detail>.*)", re.S
 )
 _UNKNOWN_TO_AWS_SDK = re.compile(r"Unable to parse ExceptionName: (?P<name>\w+) Message: (?P<detail>.*)", re.S)
 _GOOGLE = re.compile(

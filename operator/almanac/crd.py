@@ -121,9 +121,19 @@ def _root(kind: type[Job]) -> Schema:
             "kind": {"description": _KIND, "type": "string"},
             "metadata": {"type": "object"},
             "spec": _own_first(structural(spec)),
-            "status": _without_defaults(structural(JobStatus)),
+            "status": _unseen(_without_defaults(structural(JobStatus))),
         },
     }
+
+
+def _unseen(schema: Schema) -> Schema:
+    """The status, with what it is before the operator has written it: of no generation that there is.
+
+    Whoever waits by kstatus takes an object without a status for done; this one is in progress, as those of Flux are.
+    """
+    observed = schema["properties"]["observedGeneration"] | {"minimum": -1}
+    properties = schema["properties"] | {"observedGeneration": observed}
+    return schema | {"properties": properties, "default": {"observedGeneration": -1}}
 
 
 def _own_first(schema: Schema) -> Schema:

@@ -30,7 +30,8 @@ def test_defaults_are_those_of_the_models(cluster: Cluster) -> None:
     made = cluster.client.create("forecastjobs", SMALLEST)
     assert made["spec"]["model"]["order"] == [1, 1, 1]
     assert ForecastJob.parse(made).spec == ForecastJob.parse(SMALLEST).spec
-    assert "status" not in made
+    assert made["status"] == {"observedGeneration": -1}, "nobody is to take it for done: see docs/gitops.md"
+    assert cluster.client.get("forecastjobs", "ledger")["status"] == made["status"]
 
 
 @pytest.mark.parametrize("fields", TAKEN)
@@ -122,9 +123,10 @@ def test_a_status_is_kept_and_shown(cluster: Cluster) -> None:
 
 def test_the_status_is_no_business_of_those_who_apply_the_spec(cluster: Cluster) -> None:
     cluster.client.apply("forecastjobs", SMALLEST, "users")
-    cluster.client.patch("forecastjobs", "ledger", {"status": {"phase": "Running"}}, sub="status")
+    status = {"observedGeneration": 1, "phase": "Running"}
+    cluster.client.patch("forecastjobs", "ledger", {"status": status}, sub="status")
     again = cluster.client.apply("forecastjobs", document(horizon=7), "users")
-    assert (again["status"], again["spec"]["horizon"]) == ({"phase": "Running"}, 7)
+    assert (again["status"], again["spec"]["horizon"]) == (status, 7)
     assert again["metadata"]["generation"] == 2
     back = cluster.client.apply("forecastjobs", SMALLEST, "users")
     assert back["spec"]["horizon"] == 30

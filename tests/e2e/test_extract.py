@@ -397,6 +397,33 @@ def test_changes_that_were_under_way_are_seen(
     assert newest(str(tmp_path)).report["source"]["resumedRanges"] > 0
 
 
+def test_parts_that_were_exchanged_are_other_rows(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row of them was written since, and they are as many."""
+    postgres.run(
+        "CREATE TABLE years (id int PRIMARY KEY, n int) PARTITION BY RANGE (id)",
+        "CREATE TABLE year_1 PARTITION OF years FOR VALUES FROM (0) TO (100)",
+        "INSERT INTO years SELECT i, 1 FROM generate_series(0, 99) i",
+        "CREATE TABLE year_2 (LIKE years INCLUDING ALL)",
+        "INSERT INTO year_2 SELECT i, 2 FROM generate_series(0, 99) i",
+    )
+    try:
+        made = job(postgres, str(tmp_path), source__table="years")
+        with monkeypatch.context() as patched:
+            patched.setattr(extracting, "_arranged", dying)
+            with pytest.raises(Killed):
+                carry_out(made, "the-run")
+        postgres.run(
+            "ALTER TABLE years DETACH PARTITION year_1",
+            "ALTER TABLE years ATTACH PARTITION year_2 FOR VALUES FROM (0) TO (100)",
+        )
+        carry_out(made, "the-run")
+        assert {row["n"] for row in rows(str(tmp_path), "id")} == {2}
+    finally:
+        postgres.run("DROP TABLE IF EXISTS years, year_1, year_2")
+
+
 def dying(*_: Any) -> Any:
     raise Killed
 

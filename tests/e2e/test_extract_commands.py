@@ -232,6 +232,11 @@ def test_ctrl_c_keeps_what_was_read(postgres: Server, tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert "were read by an earlier attempt" in " ".join(again.stdout.split())
     assert newest(str(tmp_path)).dataset().count_rows() == 60000
+    (tmp_path / "latest.json").unlink()  # as if it had been killed before it could write that
+    once_more = call("extract", "--table", "large", "--to", str(tmp_path), "--run-id", "r1", postgres.url)
+    assert once_more.exit_code == 0, once_more.output
+    assert "run r1 is complete already" in once_more.stdout
+    assert newest(str(tmp_path)).report["run"] == "r1"
 
 
 SLOW = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+import programs
 from almanac.metrics import METRICS
 from almanac_jobs import endpoint
 from tools import chart
@@ -193,9 +193,7 @@ def test_each_has_a_case() -> None:
 
 @pytest.mark.parametrize("alert", RULES)
 def test_it_fires_when_it_should_and_is_quiet_when_it_should(alert: str, tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("needs promtool, of Debian's package prometheus")
+    promtool = programs.found("promtool")
     after, firing, labels, quiet = CASES[alert]
     rule = RULES[alert]
     summary = rule["annotations"]["summary"]

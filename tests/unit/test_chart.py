@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
 import tomllib
 from dataclasses import fields
@@ -22,6 +19,7 @@ import yaml
 
 import charts
 import goldens
+import programs
 from almanac import names, settings
 from almanac.crd import RESOURCES
 from restricted import is_restricted
@@ -344,9 +342,7 @@ class TestDeploy:
 
     @pytest.mark.parametrize("overlay", ["cluster", "namespaced", "tenant"])
     def test_kustomize_builds_it(self, overlay: str) -> None:
-        kubectl = shutil.which("kubectl", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-        if kubectl is None:
-            pytest.skip("needs kubectl")
+        kubectl = programs.found("kubectl")
         built = subprocess.run(
             [kubectl, "kustomize", ROOT / "deploy" / overlay], capture_output=True, text=True, check=True
         )

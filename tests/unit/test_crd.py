@@ -15,6 +15,7 @@ from almanac import crd, reference
 from almanac.api import KINDS, AnomalyJob, ForecastJob, JobStatus
 from almanac.api.model import Model, aliases, inner
 from almanac.cli.crds import definitions
+from almanac.resource import read_status
 from manifests import REFUSED, SMALLEST, TAKEN, document
 
 ROOT = Path(__file__).parents[2]
@@ -100,8 +101,16 @@ def test_structural(kind: str) -> None:
 def test_defaults_are_valid(kind: str) -> None:
     for path, schema in walk(root(kind)):
         if "default" in schema:
-            assert not path.startswith(".status")
+            assert not path.startswith(".status.")
             jsonschema.Draft4Validator(schema).validate(schema["default"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_status_that_nobody_has_written_is_of_no_generation(kind: str) -> None:
+    """And whoever reads it takes it for none at all."""
+    status = defaulted(root(kind), {"spec": {}})["status"]
+    assert status == {"observedGeneration": -1}
+    assert read_status({"status": status}) == JobStatus()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,8 +155,9 @@ def test_examples_pass(name: str, value: dict[str, Any]) -> None:
 
 
 def test_defaults_of_the_schema_are_those_of_the_models() -> None:
-    assert ForecastJob.parse(defaulted(root(), SMALLEST)) == ForecastJob.parse(SMALLEST)
-    assert AnomalyJob.parse(defaulted(root("AnomalyJob"), anomalies.SMALLEST)) == AnomalyJob.parse(anomalies.SMALLEST)
+    for kind, smallest in (ForecastJob, SMALLEST), (AnomalyJob, anomalies.SMALLEST):
+        made = defaulted(root(kind.__name__), smallest)
+        assert kind.parse({name: made[name] for name in smallest}) == kind.parse(smallest)
 
 
 def broken_rules(schema: Schema, value: Any, path: str = "") -> list[str]:

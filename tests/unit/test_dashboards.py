@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +15,7 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+import programs
 from almanac.metrics import METRICS
 from almanac_jobs import endpoint
 from tools import chart, dashboards
@@ -83,9 +83,7 @@ def test_every_metric_of_ours_but_a_few_is_on_one_of_them() -> None:
 
 @each
 def test_prometheus_understands_every_query(document: dict[str, Any], tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("needs promtool, of Debian's package prometheus")
+    promtool = programs.found("promtool")
     asked = [one for one in queries(document) if not one.startswith("label_values")]
     filled = [re.sub(r"\$(__rate_interval)", "5m", one) for one in asked]
     rules = [{"record": f"query:{number}", "expr": one} for number, one in enumerate(filled)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import urllib.request
 from datetime import timedelta
 
 import pytest
 
+import programs
 from almanac import metrics
 from almanac.api import Engine, Result
 from almanac.metrics import METRICS, Metrics, gauge
@@ -63,9 +63,7 @@ def types(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("tell", [operator, driver])
 def test_prometheus_finds_nothing_to_mend(tell: object) -> None:
     """Its own tool, of Debian's package prometheus, knows the conventions: units, _total, base units, help."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("needs promtool")
+    promtool = programs.found("promtool")
     assert callable(tell)
     found = subprocess.run([promtool, "check", "metrics"], input=tell(), capture_output=True, text=True, check=False)
     complaints = [one for one in found.stderr.splitlines() if "almanac" in one]

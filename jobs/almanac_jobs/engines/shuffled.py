@@ -76,10 +76,10 @@ class Exchange(Protocol):
         """What a task gives for the records of some groups of places, in the order of these. Raises as `census`."""
 
 
-def shares(dataset: Dataset, spec: ForecastSpec, cores: int, most: int = MAX_BUCKETS) -> list[Portion]:
-    """The data set in portions for so many cores, of which there are to be `most`, about."""
-    rows = dataset.rows // (3 * cores) + 1
-    return portions(dataset, spec.storage, max(min(max(rows, LEAST_ROWS), MOST_ROWS), dataset.rows // most))
+def shares(dataset: Dataset, spec: ForecastSpec, cores: int, most: int | None = None) -> list[Portion]:
+    """The data set in portions for so many cores, of which there are to be `most`, about; else as many as it takes."""
+    rows = min(max(dataset.rows // (3 * cores) + 1, LEAST_ROWS), MOST_ROWS)
+    return portions(dataset, spec.storage, rows if most is None else max(rows, dataset.rows // most))
 
 
 def division(rows: int, cores: int, most: int = MAX_BUCKETS) -> Division:

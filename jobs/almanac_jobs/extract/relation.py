@@ -63,7 +63,8 @@ class Relation:
     conditions: tuple[str, ...]
     """What every row meets: filter, range."""
     table: bool = False
-    oid: str = ""
+    oids: tuple[str, ...] = ()
+    """The table, and the parts that it is partitioned into: others have other rows, although none was written."""
     bytes: int = 0
 
     def where(self, part: KeyRange) -> str:
@@ -100,10 +101,10 @@ def describe(session: Session, source: ExtractSource) -> Relation:
         JobError: SourceNotFound for a table that there is not, DataError for columns, InvalidSpec for wrong SQL.
     """
     found = _table(session, source.relation) if source.relation is not None else None
-    oid, kind, size, sql = found or ("", "q", 0, f"({(source.query or '').strip().rstrip(';')}) AS source")
+    oids, kind, size, sql = found or ((), "q", 0, f"({(source.query or '').strip().rstrip(';')}) AS source")
     wanted = identifiers(source.columns) if source.columns else "*"
     answer = session.schema(f"SELECT {wanted} FROM {sql}")
-    catalogue = _catalogue(session, oid) if found is not None else {}
+    catalogue = _catalogue(session, oids[0]) if found is not None else {}
     modifiers = {name: modifier for name, (modifier, _) in catalogue.items()}
     columns = columns_of(answer, source.numeric, modifiers, arrays=session.dialect.samples)
     conditions = [f"({source.filter})"] if source.filter else []
@@ -116,9 +117,9 @@ def describe(session: Session, source: ExtractSource) -> Relation:
         ]
     key, nullable = source.key or (), source.key is not None
     if found is not None:
-        key = source.key or _primary_key(session, oid)
+        key = source.key or _primary_key(session, oids[0])
         nullable = not all(catalogue[name][1] for name in key if name in catalogue)
-    relation = Relation(sql, columns, key, nullable, tuple(conditions), kind in ("r", "p", "m"), oid, size)
+    relation = Relation(sql, columns, key, nullable, tuple(conditions), kind in ("r", "p", "m"), oids, size)
     session.schema(
         f"SELECT {identifiers(key) or 1} FROM {sql}{_where(list(conditions))}"
     )  # which refuses what is wrong
@@ -133,8 +134,8 @@ def describe(session: Session, source: ExtractSource) -> Relation:
     return relation
 
 
-def _table(session: Session, name: str) -> tuple[str, str, int, str]:
-    """oid, kind, size in bytes and full name of a table."""
+def _table(session: Session, name: str) -> tuple[tuple[str, ...], str, int, str]:
+    """oids of a table and its parts, its kind, size in bytes and full name."""
     rows = session.rows(
         "SELECT c.oid::text, c.relkind::text, n.nspname, c.relname FROM pg_catalog.pg_class c "
         f"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({literal(name)})::oid"
@@ -145,12 +146,13 @@ def _table(session: Session, name: str) -> tuple[str, str, int, str]:
             Reason.SOURCE_NOT_FOUND,
             f"spec.source.table: there is no table `{name}`, or this role does not see it: its schemas are {path}",
         )
-    oid, kind, schema, table = rows[0]
-    size = 0
-    if session.dialect.samples and kind in ("r", "p", "m"):
-        parts = f"pg_partition_tree({oid}::oid::regclass)" if kind == "p" else f"(SELECT {oid}::oid AS relid) one"
-        ((size,),) = session.rows(f"SELECT COALESCE(sum(pg_table_size(relid)), 0)::int8 FROM {parts}")
-    return str(oid), kind, int(size), f"{identifier(schema)}.{identifier(table)}"
+    oid, kind, schema, table = map(str, rows[0])
+    sql = f"{identifier(schema)}.{identifier(table)}"
+    if not (session.dialect.samples and kind in ("r", "p", "m")):
+        return (oid,), kind, 0, sql
+    parts = f"pg_partition_tree({oid}::oid::regclass)" if kind == "p" else f"(SELECT {oid}::oid AS relid) one"
+    found = session.rows(f"SELECT relid::oid::text, pg_table_size(relid) FROM {parts} ORDER BY relid::oid")
+    return (oid, *(str(part) for part, _ in found if str(part) != oid)), kind, sum(int(size) for _, size in found), sql
 
 
 def _catalogue(session: Session, oid: str) -> dict[str, tuple[int, bool]]:

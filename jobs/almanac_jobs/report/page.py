@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from almanac_jobs.evaluate import Totals
 from almanac_jobs.forecast.types import FAILED, MODELLED, Floats
-from almanac_jobs.report import charts, words
+from almanac_jobs.report import words
 from almanac_jobs.report.highlights import LISTED, Failure, Highlight, Highlights
 from almanac_jobs.report.words import count, duration, entities, meaning, percent, quantity, ratio, span
 
@@ -152,6 +152,8 @@ def score_lines(totals: Totals) -> Iterator[Line]:
 
 def _distributions(data: ReportData) -> list[Distribution]:
     """Two charts; none where nothing was compared."""
+    from almanac_jobs.report import charts  # only now: Matplotlib takes 40 MB, which a run has better use for
+
     compared = np.isfinite(data.mase) & np.isfinite(data.baseline_mase)
     if not compared.any():
         return []
@@ -197,11 +199,15 @@ def _groups(highlights: Highlights) -> Iterator[Group]:
 
 
 def _fan(one: Highlight, salt: str) -> Markup:
+    from almanac_jobs.report import charts  # only now: Matplotlib takes 40 MB, which a run has better use for
+
     return Markup(charts.fan_svg(one.fan, f"Forecast of {one.entity}", salt))  # noqa: S704 - its label is escaped there
 
 
 def _levels(highlights: Highlights) -> list[tuple[float, float]]:
     """Levels of the intervals in the charts with their shades, the narrowest first."""
+    from almanac_jobs.report import charts  # only now: Matplotlib takes 40 MB, which a run has better use for
+
     fans = (one.fan for one in (*highlights.biggest, *highlights.best, *highlights.worst))
     levels = sorted({band.level for fan in fans for band in fan.bands})
     return list(zip(levels, reversed(charts.shades(len(levels))), strict=True))

@@ -257,6 +257,8 @@ def _scanner(dataset: Dataset, schema: pa.Schema, files: Sequence[File], *, frug
         batch_size=BATCH_ROWS // 8 if frugal else BATCH_ROWS,
         batch_readahead=0 if frugal else 4,
         fragment_readahead=0 if frugal else 8 if remote else 2,
+        # What is read ahead of a local file is in the page cache, and need not be in this process, too.
+        fragment_scan_options=_options(ahead=remote or not frugal),
     )
 
 
@@ -320,8 +322,12 @@ def _layout(entity: str) -> ds.ParquetFileFormat:
     return ds.ParquetFileFormat(
         # Old timestamps, of 96 bits, reach further than Arrow's nanoseconds, which would wrap around.
         ds.ParquetReadOptions(dictionary_columns=[entity], coerce_int96_timestamp_unit="us"),
-        ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=True),
+        _options(),
     )
+
+
+def _options(*, ahead: bool = True) -> ds.ParquetFragmentScanOptions:
+    return ds.ParquetFragmentScanOptions(page_checksum_verification=True, pre_buffer=ahead)
 
 
 def _read_footers(

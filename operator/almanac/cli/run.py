@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -149,6 +150,8 @@ def check_installed() -> None:
         from almanac_jobs.kernel import library
 
         library()
+        if find_spec("matplotlib") is None:  # which is imported last, once all the work is done
+            raise ModuleNotFoundError(name="matplotlib")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("almanac"):
             raise
@@ -172,6 +175,8 @@ class Shell:
     def run(self, job: Job) -> None:
         from almanac_jobs import choice, run
 
+        if isinstance(job, ExtractJob) and self._was_complete(job):
+            return
         manifest = yaml.safe_dump(job.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
         outcome = self._launch(
             lambda progress: run.run(
@@ -192,6 +197,20 @@ class Shell:
             summary.show_outcome(job, outcome, Console(highlight=False))
         else:
             self._tell(outcome.report)
+
+    def _was_complete(self, job: ExtractJob) -> bool:
+        """Whether the run is complete already: it was stopped once it was, perhaps before it could say so."""
+        from almanac_jobs import run
+
+        now = datetime.now(UTC)
+        done = self._launch(lambda progress: run.resume(job, run_id=self.run_id, now=now, progress=progress))
+        if done is None:
+            return False
+        if self.output == "text":
+            click.echo(f"run {self.run_id} is complete already: {done.result.uri if done.result else ''}")
+        else:
+            self._tell(done)
+        return True
 
     def sample(self, job: Job) -> None:
         from almanac_jobs import run

@@ -128,6 +128,10 @@ class Operator:
         return {name: float(value) for name, _, value in lines}
 
 
+MOMENTS = (Moment.BEFORE, Moment.WHILE, Moment.PUBLISHING, Moment.AFTER)
+"""Moments in a job's life that its operator has a part in: what a driver reads and writes is not its own."""
+
+
 class Ledger:
     """A job, `ledger` or `entries`: what its user does, what becomes of its pods, and what is there to be seen of it.
 
@@ -184,8 +188,9 @@ class Ledger:
     def live(self, before: Mapping[Moment, Callable[[], object]] = MappingProxyType({})) -> None:
         """A life with every kind of write: submitted, run, suspended and resumed, successful, and nothing left of it.
 
-        `before` is called at moments of it, each time just before the operator gets something to do.
+        `before` is called at `MOMENTS` of it, each time just before the operator gets something to do.
         """
+        assert before.keys() <= set(MOMENTS)
 
         def now(moment: Moment) -> None:
             before.get(moment, lambda: None)()

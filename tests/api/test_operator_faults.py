@@ -16,7 +16,7 @@ from kube.faults import Fault
 from kube.rest import Embedded
 from kube.server import Server
 from matrix import Group, Moment, cell
-from operators import Ledger, Operator
+from operators import MOMENTS, Ledger, Operator
 
 WRITES: dict[str, dict[str, Any]] = {
     "status": {"method": "PATCH", "path": "/status$"},
@@ -123,7 +123,7 @@ def ends_of_watches() -> Iterator[Any]:
         "are-too-old": "Every watch is too old to go on (410: etcd was compacted)",
         "come-back-without-a-server": "The API server is away for a while",
     }.items():
-        for moment in Moment:
+        for moment in MOMENTS:
             yield pytest.param(
                 way, moment, id=f"{way}-{moment.name.lower()}", marks=cell(Group.API, fault, moment, FOUND)
             )

@@ -131,7 +131,7 @@ def test_a_run_through_operators_driver_scheduler_and_workers(finance: Finance, 
     assert report["source"]["rows"] == local["source"]["rows"]
     assert tables(report).keys() == tables(local).keys()
     is_gone(finance, "daskclusters", "deployments", "services")
-    assert not finance.running(names.WORKER)()
+    eventually(lambda: not finance.pods(names.WORKER), "workers to go with their cluster", PATIENCE)
     finance.delete()
     is_gone(finance, *KINDS)
 

@@ -96,7 +96,7 @@ def test_a_forecast_waits_for_its_extract_whose_driver_is_killed(finance: Financ
     document = small(extract(source__connection=connection, partition={"by": "month", "column": "date"}))
     extracted.submit(document)
     extracted.until(lambda: "COPY (" in database.log, "a driver to read")
-    extracted.kill(extracted.running(names.DRIVER)()[0])
+    extracted.kill(extracted.until(extracted.running(names.DRIVER), "the kubelet to say so")[0])
     report = extracted.succeeds()
     assert report["source"]["rows"] == ROWS
     assert finance.succeeds()["source"]["rows"] == ROWS

@@ -342,7 +342,7 @@ def main() -> None:
         assert best["single"]["sha"] == best["external"]["sha"], "external memory has made another model"
         last["single_over_native"] = best["single"]["seconds"] / best["native"]["seconds"]
         last["dask_over_native"] = best["dask 2x1"]["seconds"] / best["native"]["seconds"]
-        last["extmem_memory_share"] = best["external"]["peak"] / best["single"]["peak"]
+        last["extmem_memory_share"] = best["external"]["peak"] / best["native"]["peak"]
     if "contributions" not in options.skip:
         last["contributions_over_shap_c"], alike = contributions()
         assert alike, "the largest contributions are others than shap's"

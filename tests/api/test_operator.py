@@ -421,7 +421,8 @@ class TestFailing:
     ) -> None:
         cluster.needs_controllers()
         ledger.submit()
-        ledger.pod()
+        cluster.kubelet.waiting(ledger.pod(), "ErrImagePull", "no such image")
+        ledger.until(Phase.PENDING, "ImagePullBackOff")  # the operator has seen it
         cluster.client.delete("jobs", ledger.driver["metadata"]["name"])
         ledger.until(Phase.PENDING, "Recreated")
         ledger.run()

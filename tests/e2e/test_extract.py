@@ -727,7 +727,7 @@ def test_look_and_sample_write_nothing(postgres: Server, entries: str, tmp_path:
 
     made = job(postgres, str(tmp_path / "out"), source__table=entries)
     look = run.look(made)
-    assert 2500 < look.rows < 3500
+    assert 2500 < look.footprint.rows < 3500
     shown = run.sample(made, Progress())
     assert isinstance(shown, Preview)
     assert [row["id"] for row in shown.rows] == [1, 2, 3, 4, 5]

@@ -7,8 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictFloat, StrictInt
 
-from almanac.api import checks
-from almanac.api.common import Engine, Job, JobSpec, Layout, Name, ParquetSource, Positive, TimeZone
+from almanac.api.common import (
+    Engine,
+    Job,
+    JobSpec,
+    Name,
+    ParquetSource,
+    Positive,
+    TimeZone,
+    layout_is_bucketed,
+    output_is_apart,
+)
 from almanac.api.model import Model, rule
 
 Share = Annotated[
@@ -224,13 +233,7 @@ class AnomalySpec(JobSpec):
     def _label_is_no_feature(self) -> bool:
         return self.label is None or self.label not in (self.features.columns or ())
 
-    @rule(
-        "output.layout",
-        message="must be bucketed: perEntity is of ForecastJob",
-        cel="self.output.layout == 'bucketed'",
-    )
-    def _layout_is_bucketed(self) -> bool:
-        return self.output.layout is Layout.BUCKETED
+    _layout_is_bucketed = layout_is_bucketed
 
     @rule(
         "engine",
@@ -240,15 +243,7 @@ class AnomalySpec(JobSpec):
     def _engine_is_not_spark(self) -> bool:
         return self.engine is not Engine.SPARK
 
-    @rule(
-        "output.uri",
-        "source.uri",
-        message="must not lie inside source.uri: the next run would read this one's results as data",
-        cel="!has(self.source.uri) || "
-        "!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
-    )
-    def _output_is_apart(self) -> bool:
-        return self.source.uri is None or not checks.is_inside(self.output.uri, self.source.uri)
+    _output_is_apart = output_is_apart
 
 
 class AnomalyJob(Job):

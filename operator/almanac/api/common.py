@@ -207,6 +207,39 @@ class Output(Model):
     """How many complete runs are kept; older ones are deleted once a new one is complete. Unset: all are kept."""
 
 
+@rule(
+    "minimum",
+    "maximum",
+    message="needs a maximum that is not below it",
+    cel="!has(self.minimum) || (has(self.maximum) && self.minimum <= self.maximum)",
+)
+def bounds_in_order(pods: SparkExecutors | Dask) -> bool:
+    """Of pods whose number follows the work."""
+    return pods.minimum is None or (pods.maximum is not None and pods.minimum <= pods.maximum)
+
+
+@rule(
+    "output.layout",
+    message="must be bucketed: perEntity is of ForecastJob",
+    cel="self.output.layout == 'bucketed'",
+)
+def layout_is_bucketed(spec: JobSpec) -> bool:
+    """Of kinds that fit no model for each entity."""
+    return spec.output.layout is Layout.BUCKETED
+
+
+@rule(
+    "output.uri",
+    "source.uri",
+    message="must not lie inside source.uri: the next run would read this one's results as data",
+    cel="!has(self.source.uri) || "
+    "!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
+)
+def output_is_apart(spec: Any) -> bool:
+    """Of kinds that read Parquet."""
+    return spec.source.uri is None or not checks.is_inside(spec.output.uri, spec.source.uri)
+
+
 class SparkExecutors(Model):
     """Executors of a Spark cluster. Their number is fixed, or follows the work between two bounds."""
 
@@ -233,14 +266,7 @@ class SparkExecutors(Model):
     def _number_is_fixed_or_bounded(self) -> bool:
         return self.instances is None or self.maximum is None
 
-    @rule(
-        "minimum",
-        "maximum",
-        message="needs a maximum that is not below it",
-        cel="!has(self.minimum) || (has(self.maximum) && self.minimum <= self.maximum)",
-    )
-    def _bounds_are_in_order(self) -> bool:
-        return self.minimum is None or (self.maximum is not None and self.minimum <= self.maximum)
+    _bounds_are_in_order = bounds_in_order
 
     @rule("memory", message="must be 768Mi at least: 512Mi are the JVM's")
     def _memory_is_enough(self) -> bool:
@@ -327,14 +353,7 @@ class Dask(Model):
     def _number_is_fixed_or_bounded(self) -> bool:
         return self.workers is None or self.maximum is None
 
-    @rule(
-        "minimum",
-        "maximum",
-        message="needs a maximum that is not below it",
-        cel="!has(self.minimum) || (has(self.maximum) && self.minimum <= self.maximum)",
-    )
-    def _bounds_are_in_order(self) -> bool:
-        return self.minimum is None or (self.maximum is not None and self.minimum <= self.maximum)
+    _bounds_are_in_order = bounds_in_order
 
     @property
     def fewest(self) -> int:

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StrictInt
 
 from almanac.api import checks
-from almanac.api.common import Engine, Job, JobSpec, Layout, Name, ObjectName, Output, Uri, cel, pattern
+from almanac.api.common import (
+    Engine,
+    Job,
+    JobSpec,
+    Name,
+    ObjectName,
+    Output,
+    Uri,
+    cel,
+    layout_is_bucketed,
+    pattern,
+)
 from almanac.api.model import Model, rule
 
 TABLE = "journal_entries"
@@ -217,13 +228,7 @@ class ExtractSpec(JobSpec):
     output: ExtractOutput = ExtractOutput()
     """Where the data set goes, and how many versions of it are kept."""
 
-    @rule(
-        "output.layout",
-        message="must be bucketed: perEntity is of ForecastJob",
-        cel="self.output.layout == 'bucketed'",
-    )
-    def _layout_is_bucketed(self) -> bool:
-        return self.output.layout is Layout.BUCKETED
+    _layout_is_bucketed = layout_is_bucketed
 
     @rule(
         "engine",

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, WithJsonSchema
 
 from almanac.api import checks
-from almanac.api.common import Job, JobSpec, Name, ParquetSource, Positive, Spark, TimeZone, cel, pattern
+from almanac.api.common import (
+    Job,
+    JobSpec,
+    Name,
+    ParquetSource,
+    Positive,
+    Spark,
+    TimeZone,
+    cel,
+    output_is_apart,
+    pattern,
+)
 from almanac.api.model import Model, rule
 
 Order = tuple[
@@ -223,15 +234,7 @@ class ForecastSpec(JobSpec):
     def _smoothing_needs_every_period(self) -> bool:
         return self.missing is not Missing.DROP or self.model.family not in (Family.ETS, Family.THETA)
 
-    @rule(
-        "output.uri",
-        "source.uri",
-        message="must not lie inside source.uri: the next run would read this one's results as data",
-        cel="!has(self.source.uri) || "
-        "!(self.output.uri + '/').startsWith(self.source.uri + (self.source.uri.endsWith('/') ? '' : '/'))",
-    )
-    def _output_is_apart(self) -> bool:
-        return self.source.uri is None or not checks.is_inside(self.output.uri, self.source.uri)
+    _output_is_apart = output_is_apart
 
 
 class ForecastJob(Job):

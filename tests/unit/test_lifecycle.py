@@ -1,6 +1,7 @@
 """The state table, row by row, and what else the life of a job may bring."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -436,6 +437,28 @@ class TestSuspension:
         world.reconcile()
         assert world.told == (Phase.RUNNING, "Running")
         assert len(world.created) == 1
+
+    @pytest.mark.parametrize("dies", [False, True], ids=["told", "died before it was told"])
+    def test_a_pod_from_before_does_not_make_it_run(self, dies: bool) -> None:
+        """Its end may be told later than that the run goes on."""
+        world = running()
+        before = [*world.pods.values()]
+        world.edit(suspend=True)
+        world.settle()
+        world.edit(suspend=False)
+        if dies:
+            with pytest.raises(Crash):
+                world.reconcile(crash_after=1)
+        else:
+            world.reconcile()
+        view = world.view()
+        view.seen = replace(view.seen, pods=observe([*world.drivers.values(), *before]).pods)
+        assert any(pod.running for pod in view.seen.pods)
+        world.reconcile_late(view)
+        assert world.status.phase is Phase.PENDING
+        world.pod(**raw.running())
+        world.reconcile()
+        assert [one.reason for one in world.events].count("Running") == 2
 
     def test_what_is_finished_stays_so(self) -> None:
         world = succeeded(schedule="0 3 * * *")

@@ -23,6 +23,7 @@ from tools import chart
 
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+INLINE = re.compile(r"`(?:kubectl )?(almanac|make) ([^`]+)`")
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 EXTRA = re.compile(r"(?:almanac|\.)\[([\w,]+)\]")
 OURS = ("benchmarks/", "deploy/", "docs/", "examples/", "helm/", "images/", "tests/", "tools/")
@@ -130,6 +131,23 @@ def test_commands_exist_with_their_options_and_files(command: Command) -> None:
             CHECKS[program[0]](program[1:])
         for word in program[1:]:
             assert not word.startswith(OURS) or (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_the_prose_exist_with_their_options(page: Path) -> None:
+    """In the middle of a sentence a command may be without its arguments."""
+    assert isinstance(main, click.Group)
+    context = click.Context(main)
+    targets = TARGET.findall((ROOT / "Makefile").read_text())
+    for program, said in INLINE.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        words = said.split()
+        if program == "make":
+            assert words[0] in targets, said
+        elif not words[0].startswith("-"):
+            command = main.get_command(context, words[0])
+            assert command is not None, said
+            options = {name for one in command.get_params(click.Context(command)) for name in one.opts}
+            assert {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} <= options, said
 
 
 def test_no_command_hides_where_nobody_looks() -> None:

@@ -104,6 +104,16 @@ def test_a_run_that_is_stopped_waits_for_no_task(session: Session, tmp_path: Pat
     (tmp_path / "go").touch()
 
 
+def loaded(module: str) -> bool:
+    return module in sys.modules
+
+
+def test_workers_import_what_they_are_to_before_their_first_task() -> None:
+    bounds = Dask(workers=1, threads=1)
+    with dask_session.session(bounds, Progress(), preload=["almanac_jobs.forecasting"]) as made:
+        assert made.results([made.submit(loaded, "almanac_jobs.forecasting")], Progress()) == [True]
+
+
 @cell(
     Group.CLUSTERS,
     "Worker after worker of Dask dies of the same task (out of memory)",

@@ -822,6 +822,44 @@ class TestTheEnd:
         assert len(world.created) == 1
 
 
+class TestRestored:
+    """The job is applied to another cluster, which gives it a uid of its own: docs/operations.md."""
+
+    @pytest.mark.parametrize("with_status", [False, True], ids=["from Git", "from a backup with its status"])
+    def test_it_runs_once_and_then_by_its_schedule(self, with_status: bool) -> None:
+        world = succeeded(schedule="0 3 * * *")
+        result = world.status.result
+        world.job["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555"
+        world.drivers.clear()
+        if not with_status:
+            del world.job["status"]
+        world.wait(days=3)
+        world.settle()
+        run = world.status.run
+        assert run is not None
+        assert (run.trigger, run.start_time) == (Trigger.SPEC, world.now)
+        assert world.status.result == (result if with_status else None)
+        assert len(world.active) == 1
+        world.pod(**raw.running())
+        world.succeed()
+        world.settle()
+        assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert len(world.created) == 2
+        assert world.status.next_schedule_time == datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+
+    def test_while_it_is_suspended_it_waits(self) -> None:
+        world = succeeded()
+        world.job["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555"
+        del world.job["status"]
+        world.drivers.clear()
+        world.edit(suspend=True)
+        world.settle()
+        assert world.told == (Phase.SUSPENDED, "Suspended")
+        world.edit(suspend=False)
+        world.settle()
+        assert len(world.active) == 1
+
+
 class TestOthers:
     """Another operator, whose watches have stopped, is still at work."""
 

@@ -106,19 +106,19 @@ def test_it_stands_still(
     monkeypatch.setattr(leader, "Timing", functools.partial(Timing, duration=1, deadline=0.5, interval=0.1))
     seen = threading.Event()
     with Operator(cluster, lease=LEASE, identity="a") as first, ExitStack() as asleep:
-        cluster.wait(lambda: leads(first), "the first operator to lead")
+        cluster.wait(lambda: first.leads, "the first operator to lead")
         with Operator(cluster, lease=LEASE, identity="b") as second:
             cluster.wait(lambda: second.ready, "the second operator to know what is there")
 
             def sleep() -> None:
-                cluster.wait(lambda: leads(first), "the first operator to lead")
+                cluster.wait(lambda: first.leads, "the first operator to lead")
                 asleep.enter_context(first.paused())
                 threading.Thread(target=wake, daemon=True).start()
 
             def wake() -> None:
-                eventually(lambda: leads(second), "the second operator to lead")
+                eventually(lambda: second.leads, "the second operator to lead")
                 asleep.close()
-                eventually(lambda: not leads(first), "the first operator to see that it leads no more")
+                eventually(lambda: not first.leads, "the first operator to see that it leads no more")
                 seen.set()  # it may lead again later: Leases are this short for the test alone
 
             ledger.live({moment: sleep})
@@ -250,10 +250,6 @@ class TestClock:
             assert ledger.numbers == ["1"]
             clock.set_right()
             cluster.wait(lambda: not ledger.drivers and not ledger.config_maps, "what the run has left to go")
-
-
-def leads(operator: Operator) -> bool:
-    return operator.metrics["almanac_leader"] == 1
 
 
 def looked(operator: Operator) -> float:

@@ -33,10 +33,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leader, "Timing", functools.partial(Timing, duration=2, deadline=1.0, interval=0.1))
 
 
-def leads(operator: Operator) -> bool:
-    return operator.metrics["almanac_leader"] == 1
-
-
 class TestSeveral:
     """One acts, the others wait: see docs/operator.md."""
 
@@ -45,16 +41,16 @@ class TestSeveral:
         self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger
     ) -> None:
         with Operator(cluster, lease=LEASE, identity="a") as first:
-            cluster.wait(lambda: leads(first), "the first operator to lead")
+            cluster.wait(lambda: first.leads, "the first operator to lead")
             with Operator(cluster, lease=LEASE, identity="b") as second:
                 cluster.wait(lambda: second.ready, "the second operator to know what is there")
                 ledger.submit()
                 pod = ledger.pod()
-                assert not leads(second)
+                assert not second.leads
                 first.stop()
                 cluster.kubelet.run(pod)
                 ledger.until(Phase.RUNNING, "Running")
-                assert leads(second)
+                assert second.leads
         lease = cluster.client.get("leases", LEASE)["spec"]
         assert (lease.get("holderIdentity") or "", lease["leaseTransitions"]) == ("", 2)
         ledger.until_events("Submitted", "Running")
@@ -79,12 +75,12 @@ class TestSeveral:
         self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger
     ) -> None:
         with Operator(cluster, lease=LEASE, identity="a") as operator:
-            cluster.wait(lambda: leads(operator), "the operator to lead")
+            cluster.wait(lambda: operator.leads, "the operator to lead")
             fault = cluster.server.fault(method="PUT", path="/leases/", status=500, times=float("inf"))
-            cluster.wait(lambda: not leads(operator), "the operator to step down")
+            cluster.wait(lambda: not operator.leads, "the operator to step down")
             ledger.submit()
             fault.times = 0
-            cluster.wait(lambda: leads(operator), "the operator to lead again")
+            cluster.wait(lambda: operator.leads, "the operator to lead again")
             ledger.run()
             requests = [one.path for one in cluster.server.requests if one.method in ("PUT", "POST", "PATCH")]
             last = max(number for number, path in enumerate(requests) if "/leases" not in path)

@@ -147,12 +147,12 @@ def operated(cluster: Cluster, settings: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def ended(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
+def ended(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process while the block lasts."""
     with log.open("w") as file:
         process = subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file)
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(30)

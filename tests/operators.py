@@ -78,7 +78,44 @@ class _Loop(asyncio.SelectorEventLoop):
         await super().sock_connect(sock, address)
 
 
-class Operator:
+class Pages:
+    """What an operator says of itself at a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, page: str) -> requests.Response | None:
+        """What it answers at a path, `healthz`, `readyz` or `metrics`; None where it does not."""
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/{page}", timeout=5)
+        except requests.ConnectionError:
+            return None
+
+    @property
+    def ready(self) -> bool:
+        reply = self.get("readyz")
+        return reply is not None and reply.ok
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics by name and labels, as they are told."""
+        reply = self.get("metrics")
+        assert reply is not None
+        lines = [line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is elected, or needs no election."""
+        return self.metrics["almanac_leader"] == 1
+
+    @property
+    def looks(self) -> float:
+        """How often it has looked at a ForecastJob."""
+        return self.metrics['almanac_reconcile_duration_seconds_count{kind="ForecastJob"}']
+
+
+class Operator(Pages):
     """Watches, store, queue, election, health and metrics of an operator for one namespace.
 
     It has no lease unless `settings` say so, and runs while the `with` block lasts: `process.run` with a task that is
@@ -89,7 +126,8 @@ class Operator:
         read = Token(lambda: (token, float("inf"))) if token else None
         self._access = Access(cluster.url, cluster.namespace, token=read)
         given = Settings(image="almanac:test", namespaces=(cluster.namespace,), namespace=cluster.namespace, lease="")
-        self._settings = replace(given, metrics_port=free_port(), **settings)
+        super().__init__(free_port())
+        self._settings = replace(given, metrics_port=self.port, **settings)
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -166,36 +204,6 @@ class Operator:
         with suppress(RuntimeError):  # it has died
             self._loop.run_until_complete(asyncio.wait([self._task]))
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
-
-    def get(self, page: str) -> requests.Response | None:
-        """What it answers at a path, `healthz`, `readyz` or `metrics`; None where it does not."""
-        try:
-            return requests.get(f"http://127.0.0.1:{self._settings.metrics_port}/{page}", timeout=5)
-        except requests.ConnectionError:
-            return None
-
-    @property
-    def ready(self) -> bool:
-        reply = self.get("readyz")
-        return reply is not None and reply.ok
-
-    @property
-    def leads(self) -> bool:
-        """Whether it is elected, or needs no election."""
-        return self.metrics["almanac_leader"] == 1
-
-    @property
-    def looks(self) -> float:
-        """How often it has looked at a ForecastJob."""
-        return self.metrics['almanac_reconcile_duration_seconds_count{kind="ForecastJob"}']
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics by name and labels, as they are told."""
-        reply = self.get("metrics")
-        assert reply is not None
-        lines = [line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#")]
-        return {name: float(value) for name, _, value in lines}
 
 
 MOMENTS = (Moment.BEFORE, Moment.WHILE, Moment.PUBLISHING, Moment.AFTER)
@@ -325,12 +333,12 @@ class Ledger:
 
     @property
     def drivers(self) -> list[Raw]:
-        return self._cluster.client.list("jobs", labels=names.DRIVER_SELECTOR)
+        return self._cluster.client.list("jobs", labels=f"{names.DRIVER_SELECTOR},{names.JOB}={self._name}")
 
     @property
     def config_maps(self) -> list[Raw]:
-        """ConfigMaps that an operator has made."""
-        return self._cluster.client.list("configmaps", labels=names.SELECTOR)
+        """ConfigMaps that an operator has made for it."""
+        return self._cluster.client.list("configmaps", labels=f"{names.SELECTOR},{names.JOB}={self._name}")
 
     @property
     def numbers(self) -> list[str]:

@@ -26,27 +26,27 @@ Manifest = dict[str, Any]
 
 
 def render(
-    values: dict[str, Any] | None = None, *, name: str = "almanac", namespace: str = "almanac"
+    values: dict[str, Any] | None = None, *, name: str = "almanac", namespace: str = "almanac", chart: Path = CHART
 ) -> dict[str, list[Manifest]]:
-    """The manifests that these values give, by the template that made them.
+    """The manifests that these values give, by the template that made them; of another version of the chart, if named.
 
     Raises:
         helm_python.HelmValuesError: for values that the schema refuses.
         helm_python.HelmRenderError: for values that a template refuses.
     """
-    rendered = _rendered(values, name, namespace)
+    rendered = _rendered(values, name, namespace, chart)
     made = {path: [one for one in yaml.safe_load_all(text) if one] for path, text in rendered.items() if path != NOTES}
     return {path.removeprefix("almanac/"): documents for path, documents in made.items() if documents}
 
 
 def notes(values: dict[str, Any] | None = None) -> str:
     """What `helm install` prints at its end."""
-    return _rendered(values, "almanac", "almanac")[NOTES]
+    return _rendered(values, "almanac", "almanac", CHART)[NOTES]
 
 
-def _rendered(values: dict[str, Any] | None, name: str, namespace: str) -> dict[str, str]:
+def _rendered(values: dict[str, Any] | None, name: str, namespace: str, folder: Path) -> dict[str, str]:
     """Each template with these values. The chart is loaded anew: rendering drops dependencies that are not enabled."""
-    with helm_python.Chart.load(CHART) as chart:
+    with helm_python.Chart.load(folder) as chart:
         rendered = chart.render(name=name, namespace=namespace, values=values or {})
     return {path: text for path, text in rendered.items() if path == NOTES or path.endswith(".yaml")}
 

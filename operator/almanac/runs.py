@@ -44,7 +44,8 @@ def trusted(job: Job, status: JobStatus) -> JobStatus:
 def present(status: JobStatus, seen: Observed) -> tuple[Run | None, Engine | None]:
     """The run that the job is at, and its engine: what the status says, or what a later driver's labels do.
 
-    The second happens where a status was lost. A run that is not over counts the drivers that it was seen to have.
+    The second happens where a status was lost. A run that is not over counts the drivers that it was seen to have, and
+    reads what its driver does: an operator that does not know of sources yet may have written the status anew.
     """
     run = status.run if status.run is not None and status.run.driver else None
     newest = max(seen.drivers, key=lambda one: (one.number, one.engine is not Engine.LOCAL, one.created), default=None)
@@ -56,7 +57,8 @@ def present(status: JobStatus, seen: Observed) -> tuple[Run | None, Engine | Non
     if driver is None:
         return run, status.engine
     attempts = max(run.attempts or 0, driver.attempt)
-    return run.model_copy(update={"attempts": attempts}), status.engine or driver.engine
+    source = run.source or driver.source
+    return run.model_copy(update={"attempts": attempts, "source": source}), status.engine or driver.engine
 
 
 def _of(driver: Driver) -> Run:

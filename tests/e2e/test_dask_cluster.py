@@ -1,7 +1,8 @@
 """Runs on Dask in a real cluster: two operators, and the pods of driver, scheduler and workers.
 
 Needs a cluster whose pods can reach this machine, and an image: KUBECONFIG, ALMANAC_TEST_DASK_IMAGE (the name of an
-image of images/dask/Dockerfile that nodes have or can pull) and ALMANAC_TEST_ADDRESS (of this machine, for pods).
+image of images/python/Dockerfile with FOR=dask that nodes have or can pull) and ALMANAC_TEST_ADDRESS (of this machine,
+for pods).
 """
 
 from __future__ import annotations

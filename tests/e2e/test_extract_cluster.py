@@ -1,7 +1,7 @@
 """An extract in a real cluster, and a forecast of it: both through the operator, each in a pod.
 
 Needs a cluster whose pods can reach this machine, and an image: KUBECONFIG, ALMANAC_TEST_IMAGE (the name of an image of
-images/operator/Dockerfile that nodes have or can pull) and ALMANAC_TEST_ADDRESS (of this machine, for pods).
+images/python/Dockerfile that nodes have or can pull) and ALMANAC_TEST_ADDRESS (of this machine, for pods).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tarfile
 import tomllib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,26 @@ def test_every_pod_is_restricted_and_bounded(values: dict[str, Any]) -> None:
             assert container["resources"]["limits"]["memory"]
             assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_nothing_calls_a_program_that_images_do_not_have() -> None:
+    """Those of `images/python` have no shell; that of Spark starts what it is given by itself."""
+    made: list[Any] = [goldens.manifests(goldens.job(goldens.document(name))) for name in goldens.NAMES]
+    ours = [one for one in containers([*rendered(), *made]) if "almanac" in one["image"]]
+    assert len(ours) > len(goldens.NAMES)
+    for one in ours:
+        program, *_ = *one.get("command", ()), *one.get("args", ())
+        assert program in ("almanac", "dask", "python")
+        probes = [about for name, about in one.items() if name.endswith("Probe") or name == "lifecycle"]
+        assert "exec" not in str(probes)
+
+
+def containers(part: Any) -> Iterator[Manifest]:
+    """Every container in manifests, wherever it is."""
+    if isinstance(part, dict) and isinstance(part.get("image"), str):
+        yield part
+    for inside in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from containers(inside)
 
 
 @cases

@@ -7,6 +7,7 @@ from copy import deepcopy
 import pytest
 
 import upgrades
+from almanac.observed import Extract
 from world import World
 
 LEFT = [(name, state) for name in upgrades.NAMES for state in upgrades.STATES]
@@ -76,6 +77,19 @@ def test_a_job_with_fields_of_a_later_version_runs() -> None:
     (config_map,) = [one for (kind, _), one in world.companions.items() if kind == "ConfigMap"]
     assert driver["metadata"]["name"] == config_map["metadata"]["name"]
     assert not any("dusk" in text or "drift" in text for text in config_map["data"].values())
+
+
+def test_a_source_that_an_older_operator_has_left_out_of_the_status() -> None:
+    """It wrote the status anew while it was there. The driver says which run of the extract is read."""
+    columns = {"entity": "account", "time": "date", "value": "amount"}
+    world = World(source={"extract": {"name": "entries"}, "columns": columns})
+    world.extract = Extract("Succeeded", "s3://ledger/extracts/runs/first")
+    world.settle()
+    del world.job["status"]["run"]["source"]
+    world.extract = Extract("Succeeded", "s3://ledger/extracts/runs/second")
+    world.settle()
+    assert world.status.run is not None
+    assert world.status.run.source == "s3://ledger/extracts/runs/first"
 
 
 @pytest.mark.parametrize("world", RUNNING, ids=named, indirect=True)

@@ -20,8 +20,8 @@ setup: $(VENV)/dev.stamp $(KERNEL) ## Install everything for development into .v
 demo: $(VENV)/local.stamp $(KERNEL) data/cdnow/_SUCCESS ## Forecast a real data set on this machine
 	$(BIN)/almanac run -f examples/cdnow.yaml
 
-test: setup java postgresql ## Run the tests (make test ARGS="-k calendar -x")
-	$(BIN)/pytest $(ARGS)
+test: setup java postgresql ## Run the tests, two files at a time (make test ARGS="-k calendar -x")
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 reliability: setup java ## Run the tests of faults, and write what they saw into docs/reliability.md
 	$(BIN)/pytest -m cell --matrix=docs/reliability.md $(ARGS)

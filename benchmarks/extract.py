@@ -346,7 +346,7 @@ def main() -> None:
     if options.child:
         child(*options.child)
     elif options.kills:
-        print(json.dumps(kills(options.kills, options.rows or 200_000, options.seed)))
+        print(json.dumps(kills(options.kills, options.rows or 1_000_000, options.seed)))
     else:
         print(json.dumps(speed(options.rounds, options.rows or ROWS, options.only or list(CONTENDERS))))
 

@@ -62,8 +62,9 @@ bench-anomaly: setup data/shuttle/.fetched ## Detectors on published data, speed
 bench-extract: setup postgresql ## A table of PostgreSQL to Parquet against adbc and connectorx by hand (about five minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
 
-docs: setup ## Build the documentation into site/
+docs: setup data/cdnow/_SUCCESS ## Build the documentation into site/, and check its links, examples and commands
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/pytest -q tests/unit/test_docs.py tests/unit/test_examples.py tests/e2e/test_docs.py
 
 crds: setup ## Write crds/ and docs/reference/ from the API's models
 	$(BIN)/almanac crds --output crds

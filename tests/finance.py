@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from almanac import names
 from almanac.crd import RESOURCES
 from almanac_jobs import __main__ as driver
@@ -24,6 +26,13 @@ ADDRESS = "ALMANAC_TEST_ADDRESS"
 """Environment variable: the address of this machine, for pods of the cluster."""
 PATIENCE = 600
 """Seconds for what takes half a minute on a machine that has nothing else to do."""
+
+
+def marks(image: str) -> list[pytest.MarkDecorator]:
+    """Marks of tests with pods in a real cluster, of the image that the environment variable of this name says."""
+    missing = [name for name in ("KUBECONFIG", image, ADDRESS) if not os.environ.get(name)]
+    skip = pytest.mark.skipif(bool(missing), reason=f"there are no pods of a real cluster: set {', '.join(missing)}")
+    return [skip, pytest.mark.timeout(1200)]
 
 
 class Finance:

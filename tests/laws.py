@@ -1,13 +1,15 @@
-"""What holds whatever fails: no job is lost, none runs twice, each end has a reason, no result is half published."""
+"""What holds whatever fails: no job is lost, runs twice or goes back, each end has a reason, every result is whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from almanac import names
+from almanac.api import Phase
 from almanac.crd import RESOURCES
 from kube.cluster import Cluster
 from operators import Operator
@@ -27,6 +29,7 @@ def hold_in_cluster(cluster: Cluster) -> None:
     for job in jobs:
         _told(job)
         _once(cluster, job)
+        _forward(cluster, job)
     uids = {job["metadata"]["uid"] for job in jobs}
     if cluster.has_controllers:
         cluster.wait(lambda: not _orphans(cluster, uids), "what belongs to no job to go")
@@ -92,6 +95,26 @@ def _once(cluster: Cluster, job: Raw) -> None:
         assert len(drivers) <= 1 + deleted.count(name), f"{name} was created {len(drivers)} times"
     numbers = [int(one["labels"][names.RUN_NUMBER]) for one in ours]
     assert numbers == sorted(numbers), f"runs began in the order {numbers}"
+
+
+def _forward(cluster: Cluster, job: Raw) -> None:
+    """What runs goes on or ends: no run was said to run more often than pods of its driver have run."""
+    uid, began, before = job["metadata"]["uid"], Counter[str](), ("", "")
+    for one in sorted(cluster.server.told, key=lambda one: int(one["metadata"]["resourceVersion"])):
+        if one["metadata"]["uid"] == uid and "run" in one["status"]:
+            now = one["status"]["run"]["id"], one["status"]["phase"]
+            began[now[0]] += now[1] == Phase.RUNNING and now != before
+            before = now
+    pods = {one["metadata"]["uid"]: one["metadata"]["labels"] for one in cluster.server.told if _runs(one)}
+    ours = [one for one in pods.values() if one[names.JOB_UID] == uid and one[names.COMPONENT] == names.DRIVER]
+    ran = Counter(one[names.RUN] for one in ours)
+    assert began <= ran, f"runs were said to run {dict(began)} times, and their pods ran {dict(ran)} times"
+
+
+def _runs(one: Raw) -> bool:
+    """Whether an object is a pod that runs."""
+    containers = one["status"].get("containerStatuses", ()) if one["kind"] == "Pod" else ()
+    return any("running" in said["state"] for said in containers)
 
 
 def _is_deletion_by_others(request: Any) -> bool:

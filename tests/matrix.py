@@ -5,8 +5,8 @@
 
 `pytest -m cell --matrix=docs/reliability.md` (`make reliability`) runs these tests and writes the tables into the page,
 between the two comments that are there. With KUBECONFIG, tests of the API run before a real one too, and the page says
-so. Of tests that are not run this time, it says what it said. Each ends with the laws of `laws`. A test keeps page and
-declarations equal.
+so. Of tests, and places, that are not run this time, it says what it said. Each ends with the laws of `laws`. A test
+keeps page and declarations equal.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import pytest
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- cells: written by make reliability -->\n", "<!-- end of cells -->\n"
 SEEN = "as expected"
+PLACES = {"embedded": "embedded API", "real": "Kubernetes", "spark": "Spark", "dask": "Dask"}
+"""Where a test runs, by the parameter of its fixture `cluster`."""
 
 
 class Group(StrEnum):
@@ -29,6 +31,7 @@ class Group(StrEnum):
     OPERATOR = "The operator"
     API = "The API server"
     PODS = "The driver and its pod"
+    CLUSTERS = "Spark and Dask"
     STORAGE = "Storage"
     DATA = "The data"
 
@@ -63,7 +66,9 @@ def cell(group: Group, fault: str, moment: Moment, expected: str) -> pytest.Mark
 
 
 @dataclass
-class _Row:
+class Row:
+    """What was seen of a cell."""
+
     tests: int = 0
     places: set[str] = field(default_factory=set)
     failed: int = 0
@@ -74,7 +79,9 @@ class _Row:
     def seen(self) -> str:
         if self.failed:
             return f"FAILED in {self.failed} of {self.tests} tests"
-        return f"{SEEN}: {', '.join(sorted(self.places))}" if self.places else self.before
+        _, known, places = self.before.partition(f"{SEEN}: ")
+        found = self.places | (set(places.split(", ")) if known else set())
+        return f"{SEEN}: {', '.join(sorted(found))}" if found else self.before
 
 
 class Matrix:
@@ -82,7 +89,7 @@ class Matrix:
 
     def __init__(self, page: Path) -> None:
         self._page = page
-        self._rows: dict[Cell, _Row] = {}
+        self._rows: dict[Cell, Row] = {}
         self._items: dict[str, tuple[list[Cell], str]] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -91,7 +98,7 @@ class Matrix:
         for item in items:
             found = cells(item)
             for one in found:
-                self._rows.setdefault(one, _Row()).tests += 1
+                self._rows.setdefault(one, Row()).tests += 1
             if found:
                 self._items[item.nodeid] = (found, _place(item))
 
@@ -126,7 +133,7 @@ class Matrix:
         return "\n".join(lines) + "\n"
 
 
-def _sorted(rows: dict[Cell, _Row]) -> Iterable[tuple[Cell, _Row]]:
+def _sorted(rows: dict[Cell, Row]) -> Iterable[tuple[Cell, Row]]:
     """One fault after the other, each in the order of moments."""
     faults, moments = list(dict.fromkeys(one.fault for one in rows)), list(Moment)
     return sorted(rows.items(), key=lambda row: (faults.index(row[0].fault), moments.index(row[0].moment)))
@@ -142,7 +149,7 @@ def _place(item: pytest.Item) -> str:
     spec = getattr(item, "callspec", None)
     params = spec.params if spec else {}
     if "cluster" in params:
-        return {"embedded": "embedded API", "real": "Kubernetes"}[params["cluster"]]
+        return PLACES[params["cluster"]]
     return "embedded API" if "/api/" in item.nodeid else "driver"
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Self
@@ -19,7 +22,9 @@ from almanac.api import Phase
 from almanac.crd import RESOURCES
 from almanac.kubeconfig import Access, Token
 from almanac.settings import Settings
+from kube.client import Client
 from kube.cluster import SCHEDULER, Cluster
+from kube.kubelet import Kubelet
 from kube.real import free_port
 from kube.waiting import eventually
 from manifests import document
@@ -29,8 +34,48 @@ Raw = dict[str, Any]
 
 LIFE = ("Submitted", "Running", "Suspended", "Resumed", "Running", "Completed")
 """Events of a life."""
-_DEAD: list[object] = []
-"""What is left of operators that have died: nobody is to tidy it up."""
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop whose time can pass faster than that of the machine, and whose connections can break all at once."""
+
+    def __init__(self) -> None:
+        self._pace = 1.0
+        self._since = (time.monotonic(), time.monotonic())
+        """The machine's time and its own when the pace changed last."""
+        self._alone = False
+        loop = self
+
+        class Selector(selectors.DefaultSelector):
+            def select(self, timeout: float | None = None) -> Any:
+                return super().select(timeout and timeout / loop._pace)
+
+        super().__init__(Selector())
+
+    def time(self) -> float:
+        theirs, own = self._since
+        return own + (time.monotonic() - theirs) * self._pace
+
+    def hurry(self, pace: float) -> None:
+        """Have its time pass so many times as fast, from another thread."""
+
+        def change() -> None:
+            self._since, self._pace = (time.monotonic(), self.time()), pace
+
+        self.call_soon_threadsafe(change)
+
+    def cut_off(self) -> None:
+        """Break every connection, and let none come about any more. The loop must have stopped."""
+        self._alone = True
+        for transport in list(self._transports.values()):  # type: ignore[attr-defined]
+            with suppress(OSError):
+                transport.get_extra_info("socket")._sock.shutdown(socket.SHUT_RDWR)
+            transport.abort()
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        if self._alone:
+            raise ConnectionRefusedError
+        await super().sock_connect(sock, address)
 
 
 class Pages:
@@ -61,7 +106,13 @@ class Pages:
 
     @property
     def leads(self) -> bool:
+        """Whether it is elected, or needs no election."""
         return self.metrics["almanac_leader"] == 1
+
+    @property
+    def looks(self) -> float:
+        """How often it has looked at a ForecastJob."""
+        return self.metrics['almanac_reconcile_duration_seconds_count{kind="ForecastJob"}']
 
 
 class Operator(Pages):
@@ -88,7 +139,7 @@ class Operator(Pages):
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
         self._task = self._loop.create_task(process.run(self._access, self._settings))
         self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
         self._thread.start()
@@ -106,16 +157,31 @@ class Operator(Pages):
                 self._task.result()
 
     def die(self) -> None:
-        """End as a process does that is killed: between two steps, with its connections, and with nothing tidied up."""
+        """End as a process does that is killed: between two steps, with its connections, and with nothing tidied up.
+
+        Nobody hears how the rest of it ends: it is cut off by then.
+        """
         assert self._thread is not None
-        self._loop.set_exception_handler(lambda *_: None)  # its tasks never end, which asyncio would complain about
+        self._loop.set_exception_handler(lambda *_: None)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)
         self._thread = None
-        _DEAD.append((self._loop, asyncio.all_tasks(self._loop)))
-        for one in list(self._loop._transports.values()):  # type: ignore[attr-defined]
-            with suppress(OSError):
-                one.get_extra_info("socket")._sock.shutdown(socket.SHUT_RDWR)
+        self._loop.cut_off()
+        self._task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            self._loop.run_until_complete(self._task)
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    @contextmanager
+    def hurried(self, seconds: float, pace: float = 60) -> Iterator[Callable[[], None]]:
+        """All that it waits for comes so many times as fast; gives what waits until so many of its seconds are over."""
+        end = self._loop.time() + seconds
+        self._loop.hurry(pace)
+        try:
+            yield lambda: eventually(lambda: self._loop.time() > end, "its time to pass", seconds)
+        finally:
+            self._loop.hurry(1)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -292,6 +358,19 @@ class Ledger:
         finally:
             found = self.events
             assert found == list(reasons), f"the events are {found}"
+
+
+def play(client: Client, kubelet: Kubelet, pod: Raw, *, runs: bool = True) -> str:
+    """Create a pod that others than the operator make, as `raw` has it, and let it run; its name."""
+    made = deepcopy(pod)
+    del made["status"], made["metadata"]["uid"], made["metadata"]["creationTimestamp"]
+    made["spec"]["schedulerName"] = SCHEDULER
+    for container in made["spec"]["containers"]:
+        container.setdefault("image", "almanac:test")
+    name: str = client.create("pods", made)["metadata"]["name"]
+    if runs:
+        kubelet.run(name)
+    return name
 
 
 def ended(driver: Raw) -> bool:

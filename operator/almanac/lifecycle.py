@@ -65,6 +65,7 @@ def refuse(document: Mapping[str, Any], problem: JobError, status: JobStatus, no
     return Decision(made, events=transition(status, made))
 
 
+_RESUMED = "Resumed"
 _LONG = 8192
 """Characters of a message that tells many problems at once."""
 
@@ -88,11 +89,12 @@ def _verdict(case: Case) -> Verdict:
     if driver.held:
         cluster = (Provide(run, driver.engine),) if driver.engine in STANDING else ()
         resumed = (Suspend(driver.name, False), *cluster)
-        return Verdict(Phase.PENDING, "Resumed", f"run {run.id} goes on", actions=resumed, requeue=case.now + PATIENCE)
+        return Verdict(Phase.PENDING, _RESUMED, f"run {run.id} goes on", actions=resumed, requeue=case.now + PATIENCE)
     pods = case.seen.pods_of(driver)
     running = next((pod for pod in reversed(pods) if pod.running), None)
     if running is not None:
-        return executing(case, run, running, _progressed(case.seen.progress))
+        certain = case.seen.live or not _halted(case.before)
+        return executing(case, run, running, _progressed(case.seen.progress)) if certain else LOOK
     verdict = waiting(case, run, driver, pods)
     return replace(verdict, changes={"workers": workers.between(case.before.workers, case.engine), **verdict.changes})
 
@@ -274,6 +276,12 @@ def _succeeded(case: Case, run: Run, how: Ending, end: datetime) -> Verdict:
 def _engine_reason(case: Case, how: Ending) -> str:
     """Why the run was computed on its engine: why it was moved there, if it was, else what its driver says."""
     return case.before.engine_reason or (how.report.engine_reason if how.report else "")
+
+
+def _halted(before: JobStatus) -> bool:
+    """Whether the run has yet to go on after a suspension: a pod that seems to run may be the one that had to go."""
+    said = ready(before.conditions)
+    return before.phase is Phase.SUSPENDED or (said is not None and said.reason == _RESUMED)
 
 
 def _progressed(progress: Progress | None) -> dict[str, Any]:

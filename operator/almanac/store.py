@@ -54,6 +54,10 @@ class _Fact:
     fact: Driver | Pod | Worker
 
 
+GONE = 10_000
+"""Objects whose end is remembered: more than can go while one answer of the API is under way."""
+
+
 class Store:
     """Jobs, drivers and pods. Methods that change it return the key of the job that this concerns, if it is known."""
 
@@ -62,14 +66,17 @@ class Store:
         self._keys: dict[str, Key] = {}
         self._facts: dict[str, dict[str, _Fact]] = {"Job": {}, "Pod": {}}
         self._children: dict[str, set[tuple[str, str]]] = {}
+        self._gone: dict[str, int] = {}
+        """The versions at which objects went that are here no more: what was read of them before comes late."""
 
     def put(self, raw: Raw) -> Key | None:
         """Remember an object: a job, a driver or a pod; others are left out."""
         return self.put_job(raw) if raw.get("kind") in KINDS else self._put_fact(raw)
 
     def remove(self, raw: Raw) -> Key | None:
-        """Forget an object that was deleted."""
+        """Forget an object that was deleted. What was read of it before, and arrives later, does not bring it back."""
         metadata = raw["metadata"]
+        self._bury(metadata.get("uid", ""), _version(raw))
         if raw.get("kind") not in KINDS:
             return self._forget(raw.get("kind", ""), metadata.get("uid", ""))
         key = _key(raw)
@@ -79,9 +86,8 @@ class Store:
     def put_job(self, raw: Raw) -> Key | None:
         """Remember a job; None where this version, or a newer one, is known."""
         key, version = _key(raw), _version(raw)
-        kept = self._jobs.get(key)
-        uid = raw["metadata"].get("uid", "")
-        if kept is not None and version and kept.version >= version:
+        uid, kept = raw["metadata"].get("uid", ""), self._jobs.get(key)
+        if (kept is not None and version and kept.version >= version) or self._late(uid, version):
             return None
         if kept is not None and kept.uid != uid:
             self._keys.pop(kept.uid, None)
@@ -149,10 +155,12 @@ class Store:
             for key, kept in list(self._jobs.items()):
                 old = key.kind == kind and kept.version <= version and namespace in (None, key.namespace)
                 if old and kept.uid not in listed:
+                    self._bury(kept.uid, version)
                     self.drop(key, kept.uid)
             return set()
         for uid, one in list(self._facts[kind].items()):
             if uid not in listed and one.version <= version and namespace in (None, one.namespace):
+                self._bury(uid, version)
                 touched.add(self._forget(kind, uid))
         return {key for key in touched if key is not None}
 
@@ -161,6 +169,7 @@ class Store:
         listed = set(uids)
         for one_kind, uid in list(self._children.get(job, ())):
             if one_kind == kind and uid not in listed and self._facts[kind][uid].version <= version:
+                self._bury(uid, version)
                 self._forget(kind, uid)
 
     def counts(self) -> dict[str, int]:
@@ -187,12 +196,23 @@ class Store:
         if fact is None:
             return None
         version, before = _version(raw), self._facts[kind].get(fact.uid)
-        if before is not None and version and before.version >= version:
+        if (before is not None and version and before.version >= version) or self._late(fact.uid, version):
             return None
         self._facts[kind][fact.uid] = _Fact(raw["metadata"].get("namespace", ""), version, fact)
         self._children.setdefault(fact.job_uid, set()).add((kind, fact.uid))
         same = before is not None and before.fact == fact
         return None if same else self._keys.get(fact.job_uid)
+
+    def _bury(self, uid: str, version: int) -> None:
+        """Remember that an object went at a version, and forget that of those which went long ago."""
+        self._gone.pop(uid, None)
+        self._gone[uid] = version
+        if len(self._gone) > GONE:
+            del self._gone[next(iter(self._gone))]
+
+    def _late(self, uid: str, version: int) -> bool:
+        """Whether a version is of an object that has gone since."""
+        return bool(version) and version <= self._gone.get(uid, -1)
 
     def _forget(self, kind: str, uid: str) -> Key | None:
         one = self._facts.get(kind, {}).pop(uid, None)

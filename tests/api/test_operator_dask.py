@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 import dask_kubernetes_operator
+import raw
 from almanac import cluster as api
 from almanac import executing, names, process
 from almanac.api import Engine, Phase
 from almanac.engines import COMPANIONS
 from kube.cluster import Cluster
 from kube.waiting import eventually
-from operators import Ledger, Operator
+from matrix import Group, Moment, cell
+from operators import Ledger, Operator, play
 
 Raw = dict[str, Any]
 
@@ -37,7 +39,7 @@ class Dask:
     """What becomes of the cluster of a run."""
 
     def __init__(self, cluster: Cluster, ledger: Ledger) -> None:
-        self.client, self.ledger = cluster.client, ledger
+        self.client, self.kubelet, self.ledger = cluster.client, cluster.kubelet, ledger
 
     @property
     def name(self) -> str:
@@ -63,6 +65,30 @@ class Dask:
             "message": message,
         }
         self.client.create("events", event, version="v1")
+
+    def pod(self, name: str) -> str:
+        """Let it have a pod that runs, `scheduler` or a worker; the pod's name."""
+        return play(self.client, self.kubelet, raw.dask_pod(self.ledger.driver, name=name))
+
+    def whole(self) -> tuple[str, str, str]:
+        """Let it have all its pods, and the status say so; their names, the scheduler's first."""
+        self.ledger.until(Phase.RUNNING, "DaskUnavailable")
+        self.phase("Running")
+        made = self.pod(names.SCHEDULER), self.pod("worker-1"), self.pod("worker-2")
+        self.ready("2/2")
+        return made
+
+    def ready(self, said: str) -> None:
+        """Wait until the status says so of the workers, and that the run goes on."""
+        eventually(lambda: (self.ledger.status.get("workers") or {}).get("ready") == said, f"{said} workers")
+        self.ledger.until(Phase.RUNNING, "Running")
+
+    def goes_on(self) -> None:
+        """It is the one run with the one driver still, which ends well and takes its cluster with it."""
+        self.ledger.succeed()
+        self.ledger.until(Phase.SUCCEEDED, "Completed")
+        self.ledger.has_ended()
+        eventually(lambda: self.cluster is None, "the cluster to go")
 
     @property
     def left(self) -> list[str]:
@@ -98,6 +124,12 @@ def test_a_cluster_has_the_life_of_its_run(dask: Dask) -> None:
     eventually(lambda: not dask.left, "the rest to go")
 
 
+@cell(
+    Group.CLUSTERS,
+    "dask-kubernetes is away, or may create no pods (a quota)",
+    Moment.BEFORE,
+    "Running, with what lacks and why; it goes on once scheduler and workers are there.",
+)
 def test_what_keeps_pods_from_being_created(dask: Dask) -> None:
     ledger = dask.ledger
     assert "nobody has taken up DaskCluster" in ledger.until(Phase.RUNNING, "DaskUnavailable")
@@ -107,16 +139,105 @@ def test_what_keeps_pods_from_being_created(dask: Dask) -> None:
     ledger.until(Phase.RUNNING, "WorkersRefused")
     dask.refuse('Error creating: pods "x" is forbidden: exceeded quota: small')
     assert "exceeded quota: small" in ledger.until(Phase.RUNNING, "QuotaExceeded")
+    for name in (names.SCHEDULER, "worker-1", "worker-2"):
+        dask.pod(name)
+    dask.ready("2/2")
+    dask.goes_on()
 
 
+LACKS = (
+    "Running, with what lacks and why, and how a pod ended; once another pod is there it goes on: one run, one driver."
+)
+
+
+@cell(
+    Group.CLUSTERS,
+    "The DaskCluster is deleted, with its scheduler and workers",
+    Moment.WHILE,
+    "It is created once more, and the status says so; the driver stays, and goes on with the new one.",
+)
 def test_a_cluster_that_somebody_deletes_is_created_again(dask: Dask) -> None:
-    ledger = dask.ledger
-    ledger.until(Phase.RUNNING, "DaskUnavailable")
+    pods = dask.whole()
     assert dask.cluster is not None
     before = dask.cluster["metadata"]["uid"]
     dask.client.delete("daskclusters", dask.name)
+    for pod in pods:  # as dask-kubernetes and the garbage collector do
+        dask.kubelet.remove(pod)
     eventually(lambda: (dask.cluster or {}).get("metadata", {}).get("uid", before) != before, "another cluster")
-    assert len(ledger.drivers) == 1
+    assert len(dask.ledger.drivers) == 1
+    dask.whole()
+    dask.goes_on()
+
+
+@pytest.mark.parametrize(
+    ("lost", "lack"),
+    [
+        pytest.param(
+            *(0, "the scheduler of its workers is not running"),
+            marks=cell(Group.CLUSTERS, "The scheduler of Dask is lost", Moment.WHILE, LACKS),
+            id="scheduler",
+        ),
+        pytest.param(
+            *(1, "only 1 of its 2 workers are running"),
+            marks=cell(Group.CLUSTERS, "A worker of Dask is lost", Moment.WHILE, LACKS),
+            id="worker",
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["evict", "lose_node"])
+def test_a_pod_of_a_cluster_that_is_lost(dask: Dask, lost: int, lack: str, how: str) -> None:
+    pods = dask.whole()
+    getattr(dask.kubelet, how)(pods[lost])
+    again = raw.dask_pod(dask.ledger.driver, name=names.SCHEDULER if lost == 0 else "worker-3")
+    again["metadata"]["name"] += "-again"
+    pod = play(dask.client, dask.kubelet, again, runs=False)
+    dask.kubelet.unschedulable(pod)
+    assert dask.ledger.until(Phase.RUNNING, "Unschedulable").startswith(f"{lack}: 0/3 nodes are available")
+    if how == "evict":
+        assert "Evicted: The node was low on resource" in dask.ledger.status["workers"]["message"]
+    dask.kubelet.run(pod)
+    dask.ready("2/2")
+    dask.goes_on()
+
+
+@cell(
+    Group.CLUSTERS,
+    "The driver's pod is lost, its Dask cluster is there",
+    Moment.WHILE,
+    "Another pod follows, of the same driver and run, and finds the cluster as it is: nothing of it is created again.",
+)
+@pytest.mark.parametrize("how", ["evict", "lose_node"])
+def test_a_driver_that_is_lost_while_its_cluster_is_there(dask: Dask, how: str) -> None:
+    dask.whole()
+    assert dask.cluster is not None
+    before, first = dask.cluster["metadata"]["uid"], dask.ledger.pod()
+    getattr(dask.kubelet, how)(first)
+    dask.kubelet.run(dask.ledger.pod(but=(first,)), "127.0.0.1")
+    dask.ready("2/2")
+    assert dask.cluster["metadata"]["uid"] == before
+    dask.goes_on()
+
+
+@cell(
+    Group.CLUSTERS,
+    "The driver (the Job) is deleted, its Dask cluster is there",
+    Moment.WHILE,
+    "It is created once more, and says so, and finds the cluster as it is; the second time: Failed, DriverLost, and "
+    "the cluster goes.",
+)
+def test_a_driver_that_is_deleted_while_its_cluster_is_there(cluster: Cluster, dask: Dask) -> None:
+    cluster.needs_controllers()
+    dask.whole()
+    assert dask.cluster is not None
+    before = dask.cluster["metadata"]["uid"]
+    dask.client.delete("jobs", dask.name)
+    dask.ledger.until(Phase.PENDING, "Recreated")
+    dask.ledger.run("127.0.0.1")
+    dask.ready("2/2")
+    assert dask.cluster["metadata"]["uid"] == before
+    dask.client.delete("jobs", dask.name)
+    dask.ledger.until(Phase.FAILED, "DriverLost")
+    eventually(lambda: not dask.left, "all of the run to go")
 
 
 def test_the_driver_says_how_many_workers_it_wants(
@@ -151,6 +272,12 @@ def test_what_the_operator_may_not_delete_does_not_hold_it_up(dask: Dask, cluste
     assert cluster.client.list("daskclusters", labels=names.SELECTOR)
 
 
+@cell(
+    Group.CLUSTERS,
+    "The cluster has no dask-kubernetes (no DaskCluster is known)",
+    Moment.BEFORE,
+    "Pending, DaskUnavailable, and what to install; all else works.",
+)
 def test_a_cluster_without_the_kind_says_what_to_install(cluster: Cluster, hasty: None, ledger: Ledger) -> None:
     """And all else works."""
     if cluster.client.find("customresourcedefinitions", "daskclusters.kubernetes.dask.org"):

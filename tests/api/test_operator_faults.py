@@ -10,13 +10,14 @@ import pytest
 from almanac import cluster as api
 from almanac import handlers
 from almanac.api import Phase
+from almanac.handlers import WATCHED
 from kube.client import Client
 from kube.cluster import Cluster, own_definitions
 from kube.faults import Fault
 from kube.rest import Embedded
 from kube.server import Server
 from matrix import Group, Moment, cell
-from operators import MOMENTS, Ledger, Operator
+from operators import LIFE, MOMENTS, Ledger, Operator
 
 WRITES: dict[str, dict[str, Any]] = {
     "status": {"method": "PATCH", "path": "/status$"},
@@ -149,6 +150,40 @@ def test_watches_end_and_a_life_goes_on(
     ledger.has_lived()
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(
+            one,
+            id=one.name.lower(),
+            marks=cell(
+                Group.API,
+                "The API server is away for five minutes",
+                one,
+                "The operator stays, and tries at least twice a minute; what happened meanwhile is found.",
+            ),
+        )
+        for one in MOMENTS
+    ],
+)
+def test_the_api_is_away_for_minutes(cluster: Cluster, operator: Operator, ledger: Ledger, moment: Moment) -> None:
+    """Of the operator's time, which passes faster meanwhile."""
+    cluster.needs_controllers()
+
+    def watches() -> int:
+        return sum(one.watch for one in cluster.server.requests)
+
+    def leave() -> None:
+        with operator.hurried(300) as over:
+            with cluster.server.away():
+                over()
+            before = watches()
+            cluster.wait(lambda: watches() >= before + len(WATCHED), "its watches to be back")
+
+    ledger.live({moment: leave})
+    ledger.has_lived()
+
+
 @pytest.mark.parametrize("way", ["end", "break", "are-too-old", "come-back-without-a-server"])
 def test_watches_end(cluster: Cluster, operator: Operator, ledger: Ledger, way: str) -> None:
     """And what happens until they are back is found."""
@@ -186,6 +221,31 @@ def test_watches_fall_silent(cluster: Cluster, hasty: None, ledger: Ledger, monk
         ledger.succeed()
         ledger.until(Phase.SUCCEEDED, "Completed")
         ledger.until_events("Submitted", "Running", "Completed")
+
+
+@cell(
+    Group.API,
+    "The watch of pods falls behind the others, and a run goes on after a suspension",
+    Moment.WHILE,
+    "What is there is read before it is said to run: it is told once, when its new pod does.",
+)
+def test_a_watch_falls_behind(cluster: Cluster, operator: Operator, ledger: Ledger) -> None:
+    """To the operator, the pod from before the suspension seems to run still."""
+    cluster.needs_controllers()
+    ledger.submit()
+    ledger.run()
+    cluster.server.freeze_watches("/pods$")
+    ledger.edit(suspend=True)
+    ledger.until(Phase.SUSPENDED, "Suspended")
+    cluster.wait(lambda: not cluster.client.list("pods"), "the pod to go")
+    ledger.edit(suspend=False)
+    cluster.kubelet.waiting(ledger.pod())
+    looks = operator.looks
+    cluster.wait(lambda: operator.looks > looks, "a look at the job")
+    assert ledger.told[:2] == (Phase.PENDING, "Resumed")
+    cluster.server.drop_watches()
+    ledger.run()
+    ledger.until_events(*LIFE[:5])
 
 
 @cell(

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,7 @@ from almanac_jobs import __main__ as driver
 from almanac_jobs import run
 from almanac_jobs.progress import Progress
 from ledgers import FIRST_DAY, job, ledger
+from matrix import Group, Moment, cell
 from s3 import Fault, S3Server
 
 pytestmark = pytest.mark.timeout(600)
@@ -233,14 +234,14 @@ def left_behind(s3: S3Server, output: str) -> list[str]:
 
 
 @pytest.fixture
-def watched(s3: S3Server) -> Iterator[Callable[[str, str, Callable[[], None]], None]]:
-    """Does something, once, when the first request of a method for a key with some words comes in."""
+def watched(s3: S3Server) -> Iterator[Callable[..., None]]:
+    """Does something, once, when the first request of a method for a key with some words comes in, from a time on."""
 
-    def watch(method: str, words: str, act: Callable[[], None]) -> None:
+    def watch(method: str, words: str, act: Callable[[], None], begun: Callable[[], object] = lambda: True) -> None:
         acted = threading.Lock()
 
         def see(came: str, path: str) -> bool:
-            if came == method and words in path and acted.acquire(blocking=False):
+            if came == method and words in path and begun() and acted.acquire(blocking=False):
                 act()
             return False
 
@@ -250,11 +251,29 @@ def watched(s3: S3Server) -> Iterator[Callable[[str, str, Callable[[], None]], N
     s3.faults.clear()
 
 
-@pytest.mark.parametrize(("method", "words"), [("GET", "lake/kill/part"), ("PUT", "/forecasts/")])
+MOMENTS = {Moment.READING: ("GET", "/part-"), Moment.WRITING: ("PUT", "/parameters/")}
+"""The requests of workers at a moment: the method, and words in the path."""
+SAME = "the run is complete, with the same bytes as on one machine."
+NOTHING = "Nothing points to what it wrote, and that is deleted."
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(
+            one,
+            marks=cell(
+                Group.CLUSTERS,
+                "A worker's process is killed (SIGKILL): an executor of Spark, a worker of Dask",
+                one,
+                f"Another does its tasks: {SAME}",
+            ),
+        )
+        for one in MOMENTS
+    ],
+)
 @pytest.mark.usefixtures("small")
-def test_a_lost_worker_costs_its_tasks_only(
-    method: str, words: str, s3: S3Server, watched: Any, cluster: Cluster
-) -> None:
+def test_a_lost_worker_costs_its_tasks_only(moment: Moment, s3: S3Server, watched: Any, cluster: Cluster) -> None:
     uri = put(s3, "kill", shuffled(ledger(40, 40)), row_group_size=100)
     victims = cluster.pids()
     assert len(victims) == 2
@@ -264,10 +283,15 @@ def test_a_lost_worker_costs_its_tasks_only(
         os.kill(victims[0], signal.SIGKILL)
         killed.set()
 
+    def counted() -> bool:
+        """Whether the driver knows its workers by now: on Dask it counts those that it has seen."""
+        return cluster.engine is Engine.SPARK or bool(progress.workers and progress.workers.running)
+
     progress = Progress()
     document = job(uri, "s3://lake/killed")
     here, _ = carry_out(document, Engine.LOCAL)
-    watched(method, words, kill)
+    watched(*MOMENTS[moment], kill, counted)
+    s3.faults.append(Fault(lambda came, path: came == "PUT" and "/scores/" in path, delay=5.0))  # Dask tells it later
     there, _ = carry_out(document, cluster.engine, progress)
     assert killed.is_set()
     assert record(s3, "killed", there) == record(s3, "killed", here)
@@ -276,50 +300,86 @@ def test_a_lost_worker_costs_its_tasks_only(
     wait_for(lambda: len(cluster.pids()) == 2)  # the next test wants its two
 
 
-@pytest.mark.parametrize(("method", "words"), [("GET", "lake/away/part"), ("PUT", "/parameters/")])
+PASSES = {
+    "The store is overloaded (503 SlowDown), for a worker": Fault(status=503, times=8),
+    "The connection of a worker breaks": Fault(reset=True, times=4),
+    "Half an object arrives at a worker": Fault(truncate=100, times=2),
+}
+
+
+def passing() -> Iterator[Any]:
+    """What passes by itself, at each moment at which it can be."""
+    for what, fault in PASSES.items():
+        for moment in MOMENTS:
+            if not fault.truncate or moment is Moment.READING:
+                mark = cell(Group.CLUSTERS, what, moment, f"The request is sent again, or the task done again: {SAME}")
+                yield pytest.param(fault, moment, id=f"{what.split(',')[0]}-{moment.name}", marks=mark)
+
+
+@pytest.mark.parametrize(("fault", "moment"), list(passing()))
 @pytest.mark.usefixtures("small")
-def test_storage_that_is_away_for_a_moment(method: str, words: str, s3: S3Server, cluster: Cluster) -> None:
+def test_storage_that_is_away_for_a_moment(fault: Fault, moment: Moment, s3: S3Server, cluster: Cluster) -> None:
     uri = put(s3, "away", shuffled(ledger(40, 40)), row_group_size=100)
     document = job(uri, "s3://lake/back")
     here, _ = carry_out(document, Engine.LOCAL)
-    first = itertools.count()  # which the driver reads, and would not ask for again
+    first, (method, words) = itertools.count(), MOMENTS[moment]  # which the driver reads, and would not ask for again
 
     def later(came: str, path: str) -> bool:
         return came == method and words in path and next(first) > 0
 
-    s3.faults.append(Fault(later, status=503, times=8))
+    armed = replace(fault, matches=later)
+    s3.faults.append(armed)
     try:
         there, _ = carry_out(document, cluster.engine)
-        assert s3.faults[0].times == 0
+        assert armed.times == 0
     finally:
         s3.faults.clear()
     assert record(s3, "back", there) == record(s3, "back", here)
 
 
-REFUSALS = {
-    "storage that stays away": (
-        Fault(lambda came, path: came == "PUT" and "/scores/" in path, status=503, times=-1),
-        75,
+LASTS = {
+    "The store stays overloaded (503), for workers": (Fault(status=503), Reason.STORAGE_UNAVAILABLE),
+    "Permission is taken away from workers (403 AccessDenied)": (
+        Fault(status=403, code="AccessDenied"),
+        Reason.ACCESS_DENIED,
     ),
-    "storage that says no": (
-        Fault(lambda came, path: came == "PUT" and "/scores/" in path, status=403, code="AccessDenied", times=-1),
-        77,
+    "The credentials of workers expire (ExpiredToken)": (
+        Fault(status=400, code="ExpiredToken"),
+        Reason.CREDENTIALS_EXPIRED,
     ),
+    "The store is full (507), for workers": (Fault(status=507, code="InsufficientStorage"), Reason.STORAGE_FULL),
 }
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        pytest.param(
+            *(fault, reason),
+            id=reason,
+            marks=cell(
+                Group.CLUSTERS,
+                what,
+                Moment.WRITING,
+                f"{reason}, {'tried again' if reason.exit_code.worth_a_retry else 'not tried again by itself'}. "
+                f"{NOTHING}",
+            ),
+        )
+        for what, (fault, reason) in LASTS.items()
+    ],
+)
 @pytest.mark.usefixtures("small")
-def test_a_run_that_cannot_write_leaves_nothing_behind(refusal: str, s3: S3Server, cluster: Cluster) -> None:
+def test_a_run_that_cannot_write_leaves_nothing_behind(
+    fault: Fault, reason: Reason, s3: S3Server, cluster: Cluster
+) -> None:
     uri = put(s3, "fail", ledger(40, 40), row_group_size=100)
-    fault, code = REFUSALS[refusal]
-    s3.faults.append(fault)
+    s3.faults.append(replace(fault, matches=lambda came, path: came == "PUT" and "/scores/" in path, times=-1))
     try:
         with pytest.raises(JobError, match=r"spec\.output\.uri: .*s3://lake/failed") as caught:
             carry_out(job(uri, "s3://lake/failed"), cluster.engine)
     finally:
         s3.faults.clear()
-    assert caught.value.exit_code == code
+    assert (caught.value.reason, caught.value.exit_code) == (reason, reason.exit_code)
     assert left_behind(s3, "failed") == []
 
 
@@ -331,6 +391,12 @@ def damaged(s3: S3Server) -> str:
     return uri
 
 
+@cell(
+    Group.CLUSTERS,
+    "A file was damaged, for a worker",
+    Moment.READING,
+    "DataError, and the file by its name, not tried again: nothing is left of the run.",
+)
 @pytest.mark.usefixtures("small")
 def test_bad_data_are_named(s3: S3Server, cluster: Cluster) -> None:
     table = ledger(20, 40)
@@ -345,6 +411,12 @@ def test_bad_data_are_named(s3: S3Server, cluster: Cluster) -> None:
     assert left_behind(s3, "bad") == []
 
 
+@cell(
+    Group.CLUSTERS,
+    "The driver is asked to stop (SIGTERM) while workers write",
+    Moment.WRITING,
+    f"Interrupted: its tasks stop. {NOTHING}",
+)
 @pytest.mark.usefixtures("small")
 def test_a_run_that_is_stopped_leaves_nothing_behind(s3: S3Server, watched: Any, cluster: Cluster) -> None:
     uri = put(s3, "stop", ledger(400, 40), row_group_size=1000)

@@ -20,7 +20,7 @@ import dask_kubernetes_operator
 import ledgers
 from almanac import names
 from anomalies import document, entries
-from finance import ADDRESS, PATIENCE, Finance, locally, operated, tables
+from finance import ADDRESS, PATIENCE, Finance, locally, marks, operated, tables
 from kube.cluster import Cluster
 from kube.real import real
 from kube.waiting import eventually
@@ -28,12 +28,7 @@ from ledgers import ledger
 from s3 import S3Server
 
 IMAGE = "ALMANAC_TEST_DASK_IMAGE"
-MISSING = [name for name in ("KUBECONFIG", IMAGE, ADDRESS) if not os.environ.get(name)]
-
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"no Dask in a real cluster: set {', '.join(MISSING)}"),
-    pytest.mark.timeout(1200),
-]
+pytestmark = marks(IMAGE)
 
 KINDS = ("daskclusters", "daskworkergroups", "deployments", "jobs", "pods", "services", "configmaps", "networkpolicies")
 """All that a run is made of."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from almanac_jobs.engines import dask_session
 from almanac_jobs.engines.dask_session import Session
 from almanac_jobs.engines.dask_tasks import Voice
 from almanac_jobs.progress import Interrupted, Progress
+from kube.real import free_port
+from matrix import Group, Moment, cell
 
 
 def pid_of(value: int) -> tuple[int, int]:
@@ -101,6 +104,22 @@ def test_a_run_that_is_stopped_waits_for_no_task(session: Session, tmp_path: Pat
     (tmp_path / "go").touch()
 
 
+def loaded(module: str) -> bool:
+    return module in sys.modules
+
+
+def test_workers_import_what_they_are_to_before_their_first_task() -> None:
+    bounds = Dask(workers=1, threads=1)
+    with dask_session.session(bounds, Progress(), preload=["almanac_jobs.forecasting"]) as made:
+        assert made.results([made.submit(loaded, "almanac_jobs.forecasting")], Progress()) == [True]
+
+
+@cell(
+    Group.CLUSTERS,
+    "Worker after worker of Dask dies of the same task (out of memory)",
+    Moment.WHILE,
+    "ClusterUnavailable, tried again; the message names the field that raises their memory.",
+)
 def test_a_task_that_ends_its_workers_is_given_up() -> None:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
@@ -113,6 +132,12 @@ def test_a_task_that_ends_its_workers_is_given_up() -> None:
     assert caught.value.reason is Reason.CLUSTER_UNAVAILABLE
 
 
+@cell(
+    Group.CLUSTERS,
+    "The scheduler of Dask does not answer the driver",
+    Moment.BEFORE,
+    "The driver asks for five minutes; then ClusterUnavailable, tried again, with its address.",
+)
 def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
     with (
@@ -121,6 +146,49 @@ def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         pass
     assert caught.value.reason is Reason.CLUSTER_UNAVAILABLE
+
+
+@contextmanager
+def processes(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A scheduler at a port, and a worker of it, which end with the block; gives the scheduler's process."""
+    path = os.pathsep.join(one for one in sys.path if one)
+    scheduler = ["dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    worker = ["dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    begun = []
+    for program, *options in (scheduler, worker):
+        command = [sys.executable, "-m", f"distributed.cli.{program}", *options]
+        with (folder / program).open("ab") as log:
+            begun.append(subprocess.Popen(command, stderr=log, cwd=folder, env={**os.environ, "PYTHONPATH": path}))
+    try:
+        yield begun[0]
+    finally:
+        for one in begun:
+            one.kill()
+            one.wait()
+
+
+@cell(
+    Group.CLUSTERS,
+    "The scheduler of Dask is killed (SIGKILL), and all that it knows is lost",
+    Moment.WHILE,
+    "ClusterUnavailable, tried again: the next attempt finds the scheduler that is there by then.",
+)
+def test_a_scheduler_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", f"tcp://127.0.0.1:{port}")
+    one = Dask(workers=1, threads=1)
+    with processes(tmp_path, port) as scheduler, dask_session.session(one, Progress(), patience=30.0) as made:
+        made.take_places(1, Progress())
+        started = threading.Event()
+        held = made.submit(wait_for, str(tmp_path / "go"), made.voice(0), place=0)
+        with made.listening(lambda place, what, value: started.set()):
+            assert started.wait(30)
+        scheduler.kill()
+        with pytest.raises(JobError, match=r"spec\.dask: the scheduler, or all workers .*, are gone") as caught:
+            made.results([held], Progress())
+    assert caught.value.reason is Reason.CLUSTER_UNAVAILABLE
+    with processes(tmp_path, port), dask_session.session(one, Progress(), patience=30.0) as made:
+        assert made.results([made.submit(pow, 2, 5)], Progress()) == [32]
 
 
 def test_a_program_without_a_guard_says_nothing_but_its_own(tmp_path: Path) -> None:

@@ -19,18 +19,13 @@ import ledgers
 import postgres
 from almanac import names
 from extracts import extract
-from finance import ADDRESS, Finance, operated
+from finance import ADDRESS, Finance, marks, operated
 from kube.real import real
 from postgres import Server
 from s3 import S3Server
 
 IMAGE = "ALMANAC_TEST_IMAGE"
-MISSING = [name for name in ("KUBECONFIG", IMAGE, ADDRESS) if not os.environ.get(name)]
-
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"no extract in a real cluster: set {', '.join(MISSING)}"),
-    pytest.mark.timeout(1200),
-]
+pytestmark = marks(IMAGE)
 
 ROWS = 3_000_000
 RULES = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost all all all scram-sha-256\n"

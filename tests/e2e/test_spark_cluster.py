@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finance import ADDRESS, PATIENCE, Finance, locally, operated, tables
+from finance import ADDRESS, PATIENCE, Finance, locally, marks, operated, tables
 from kube.real import real
 from kube.refusals import Refusal
 from kube.waiting import eventually
@@ -23,12 +23,7 @@ from ledgers import job, ledger
 from s3 import S3Server
 
 IMAGE = "ALMANAC_TEST_SPARK_IMAGE"
-MISSING = [name for name in ("KUBECONFIG", IMAGE, ADDRESS) if not os.environ.get(name)]
-
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"no Spark in a real cluster: set {', '.join(MISSING)}"),
-    pytest.mark.timeout(1200),
-]
+pytestmark = marks(IMAGE)
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,7 @@ class Switches:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     made: list[Any] = field(default_factory=list)
+    told: list[Any] = field(default_factory=list)
     away: bool = False
     muted: bool = False
     generation: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
@@ -107,6 +108,11 @@ class Server:
         """Every Job that was created, as the answers said, whether they arrived or not."""
         return self.switches.made
 
+    @property
+    def told(self) -> list[Any]:
+        """Every object whose status was written by a request, as it was then."""
+        return self.switches.told
+
     def fault(self, **what: Any) -> Fault:
         """Add a Fault."""
         made = Fault(**what)
@@ -134,9 +140,9 @@ class Server:
         finally:
             self.call(self._open.set)
 
-    def freeze_watches(self) -> None:
-        """Have every open watch stay open and tell nothing more; new ones do."""
-        self.call(lambda: self._frozen.update(self._watches))
+    def freeze_watches(self, path: str = "") -> None:
+        """Have every open watch of such a path (a regular expression) stay open and tell nothing more; new ones do."""
+        self.call(lambda: self._frozen.update(task for task, one in self._watches.items() if re.search(path, one.path)))
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -180,6 +186,8 @@ class Server:
             answer = await self._backend.answer(request)
             if answer.status == 201 and request.path.endswith("/jobs") and "dryRun" not in request.query:
                 self.switches.made.append(json.loads(answer.body))  # type: ignore[arg-type]
+            if answer.status == 200 and request.path.endswith("/status") and request.method != "GET":
+                self.switches.told.append(json.loads(answer.body))  # type: ignore[arg-type]
             if fault:
                 await self._fail(fault, request)
         except Refusal as refusal:

@@ -1,55 +1,41 @@
-"""What the documentation shows can be done: commands with their options, parts of jobs, Python, links."""
+"""What the documentation shows is there: commands with their options and files, YAML, Python, links."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import re
-import shlex
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
+import helm_python
 import pytest
 import yaml
 
-from almanac.api import AnomalyJob, ForecastJob, Job
 from almanac.cli import main
+from almanac.crd import RESOURCES
+from pages import FENCED, PAGES, PROMPT, ROOT, Command, blocks, called, commands
+from tools import chart
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks/README.md"])
-FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
-CALL = re.compile(r"(?:^|[|&$] )(?:kubectl )?almanac ([^|&#)>\n]*)", re.MULTILINE)
-SUBSTITUTED = re.compile(r'"\$\(([^)]*)\)"')
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+INLINE = re.compile(r"`(?:kubectl )?(almanac|make) ([^`]+)`")
+TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
+EXTRA = re.compile(r"(?:almanac|\.)\[([\w,]+)\]")
+OURS = ("benchmarks/", "deploy/", "docs/", "examples/", "helm/", "images/", "tests/", "tools/")
+"""Where files are that a clone has. `data/` and `out/` are what commands write."""
+
+COMMANDS = [command for block in blocks() for command in commands(block)]
 
 
-def blocks(*languages: str) -> Iterator[tuple[str, str]]:
-    """Every fenced block in one of the languages: where it stands, and what it says."""
-    for page in PAGES:
-        for number, (language, text) in enumerate(FENCED.findall(page.read_text(encoding="utf-8")), start=1):
-            if language in languages:
-                yield f"{page.relative_to(ROOT)}:{number}", text
-
-
-def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every call of almanac."""
-    for place, text in blocks("", "sh", "bash", "console"):
-        text = text.replace("\\\n", " ")
-        inner = SUBSTITUTED.findall(text)
-        for call in CALL.findall("\n".join([SUBSTITUTED.sub("uri", text), *inner])):
-            yield place, shlex.split(call)
-
-
-def described(found: Iterator[tuple[str, Any]]) -> list[Any]:
-    return [pytest.param(*one, id=f"{one[0]} {' '.join(one[1])}"[:80]) for one in found]
-
-
-@pytest.mark.parametrize(("place", "words"), described(commands()))
-def test_commands_exist_with_their_options(place: str, words: list[str]) -> None:
+def almanac(arguments: list[str]) -> None:
+    """Its command line takes them, but for files that are not here."""
     assert isinstance(main, click.Group)
+    words = ["value" if re.fullmatch(r"[A-Z]+", one) else one for one in arguments]
     with main.make_context("almanac", list(words)) as context:
         name, command, rest = main.resolve_command(context, words)
         assert command is not None
@@ -62,30 +48,124 @@ def test_commands_exist_with_their_options(place: str, words: list[str]) -> None
                 raise
 
 
-@pytest.mark.parametrize(("place", "text"), list(blocks("yaml")))
-def test_parts_of_jobs_are_valid(place: str, text: str) -> None:
-    for document in yaml.safe_load_all(text):
-        if "apiVersion" in document or set(document) != {"spec"}:
+def make(arguments: list[str]) -> None:
+    """The Makefile has the target."""
+    targets = TARGET.findall((ROOT / "Makefile").read_text())
+    assert next(one for one in arguments if "=" not in one) in targets
+
+
+def helm(arguments: list[str]) -> None:
+    """The chart takes the values, from files and from `--set`."""
+    values: dict[str, Any] = {}
+    for name, value in pairwise(arguments):
+        if name in ("-f", "--values"):
+            values |= yaml.safe_load((ROOT / value).read_text())
+        elif name == "--set":
+            values = _set(values, *value.partition("=")[::2])
+    if "helm/almanac" in arguments:
+        assert chart.render(values)
+    else:
+        assert not values
+
+
+def _set(values: dict[str, Any], path: str, value: str) -> dict[str, Any]:
+    name, _, rest = path.partition(".")
+    return values | {name: _set(values.get(name, {}), rest, value) if rest else yaml.safe_load(value)}
+
+
+def kubectl(arguments: list[str]) -> None:
+    """What is asked for by its kind is ours, or Kubernetes'."""
+    verb, *rest = arguments
+    ours = {name for kind, one in RESOURCES.items() for name in (kind.lower(), one.plural, one.short)}
+    if verb in ("get", "describe", "delete", "annotate", "label"):
+        assert rest[0].partition("/")[0] in ours | KUBERNETES, rest[0]
+
+
+KUBERNETES = {"almanac", "applications", "configmap", "crd", "deployment", "job", "lease", "namespace", "pods"}
+"""What kubectl calls the category of our kinds, and kinds that are not ours."""
+
+
+def docker(arguments: list[str]) -> None:
+    """Images are built of files that there are."""
+    if arguments[0] == "build":
+        assert Path(arguments[arguments.index("-f") + 1]).name == "Dockerfile"
+
+
+def pip(arguments: list[str]) -> None:
+    """Almanac has the extras."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for one in arguments:
+        for named in EXTRA.findall(one):
+            assert set(named.split(",")) <= extras.keys()
+
+
+def python(arguments: list[str]) -> None:
+    """The program is there."""
+    assert (ROOT / arguments[0]).is_file()
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "almanac": almanac,
+    "make": make,
+    "helm": helm,
+    "kubectl": kubectl,
+    "docker": docker,
+    "pip": pip,
+    "python": python,
+}
+OTHERS = {
+    *("cp", "curl", "cut", "export", "find", "git", "grep", "sha256sum", "sort", "xargs"),
+    *("jq", "kind", "kustomize", "setup-envtest"),
+}
+"""Programs that are known, and whose arguments nobody checks beyond files."""
+
+
+@pytest.mark.parametrize("command", [pytest.param(one, id=f"{one.block.place} {one.line}"[:90]) for one in COMMANDS])
+def test_commands_exist_with_their_options_and_files(command: Command) -> None:
+    for words in command.parts():
+        program = called(words)
+        if not program:
             continue
-        spec = document["spec"]
-        kind: type[Job] = AnomalyJob if {"features", "label", "contamination", "explain"} & set(spec) else ForecastJob
-        kind.parse(_completed(kind, spec))
+        assert program[0] in CHECKS.keys() | OTHERS
+        if program[0] in CHECKS:
+            CHECKS[program[0]](program[1:])
+        for word in program[1:]:
+            assert not word.startswith(OURS) or (ROOT / word).exists(), word
 
 
-def _completed(kind: type[Job], spec: dict[str, Any]) -> dict[str, Any]:
-    source = {"uri": "data", "columns": {"entity": "a", "time": "b"} | ({"value": "c"} if kind is ForecastJob else {})}
-    least = {"source": source, "output": {"uri": "out"}} | ({"horizon": 1} if kind is ForecastJob else {})
-    return {
-        "apiVersion": "almanac.dev/v1alpha1",
-        "kind": kind.__name__,
-        "metadata": {"name": "shown"},
-        "spec": least | spec,
-    }
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_the_prose_exist_with_their_options(page: Path) -> None:
+    """In the middle of a sentence a command may be without its arguments."""
+    assert isinstance(main, click.Group)
+    context = click.Context(main)
+    targets = TARGET.findall((ROOT / "Makefile").read_text())
+    for program, said in INLINE.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        words = said.split()
+        if program == "make":
+            assert words[0] in targets, said
+        elif not words[0].startswith("-"):
+            command = main.get_command(context, words[0])
+            assert command is not None, said
+            options = {name for one in command.get_params(click.Context(command)) for name in one.opts}
+            assert {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} <= options, said
 
 
-@pytest.mark.parametrize(("place", "text"), list(blocks("python")))
-def test_python_imports_what_there_is(place: str, text: str) -> None:
-    for node in ast.walk(ast.parse(text)):
+def test_no_command_hides_where_nobody_looks() -> None:
+    """Blocks without a language are what is printed, after a prompt or without one."""
+    for block in blocks(""):
+        for line in block.text.splitlines():
+            first = called(line.removeprefix(PROMPT).split() or [""])
+            assert line.startswith(PROMPT) or not first or first[0] not in CHECKS, (block.place, line)
+
+
+def test_a_value_that_the_chart_does_not_have_is_found() -> None:
+    with pytest.raises(helm_python.HelmError):
+        helm(["install", "almanac", "helm/almanac", "--set", "watch.namespace=finance"])
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=one.place) for one in blocks("python")])
+def test_python_imports_what_there_is(block: Any) -> None:
+    for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("almanac"):
             module = importlib.import_module(str(node.module))
             for one in node.names:
@@ -116,7 +196,23 @@ def _anchors(page: Path) -> set[str]:
     return named | {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", one.lower()).strip()) for one in plain}
 
 
+def test_a_reader_of_the_site_finds_every_page() -> None:
+    """Each page is in the navigation, and is led to by README.md or by the first page."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = set(_leaves(nav))
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in PAGES if ROOT / "docs" in page.parents}
+    for start, folder in ((ROOT / "README.md", "docs/"), (ROOT / "docs/index.md", "")):
+        led = {link.partition("#")[0].removeprefix(folder) for link in LINK.findall(start.read_text())}
+        assert not listed - led - {"index.md"}, start
+
+
+def _leaves(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [leaf for one in (nav.values() if isinstance(nav, dict) else nav) for leaf in _leaves(one)]
+
+
 def test_all_of_it_is_looked_at() -> None:
-    assert len(list(commands())) > 10
-    assert any("/cluster.md" in place for place, _ in commands())
+    places = {command.block.place.partition(":")[0] for command in COMMANDS}
+    assert places >= {"README.md", "docs/laptop.md", "docs/install.md", "docs/reference/cluster.md"}
     assert len(list(blocks("python"))) > 3

@@ -1,6 +1,7 @@
 """The state table, row by row, and what else the life of a job may bring."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -437,6 +438,28 @@ class TestSuspension:
         assert world.told == (Phase.RUNNING, "Running")
         assert len(world.created) == 1
 
+    @pytest.mark.parametrize("dies", [False, True], ids=["told", "died before it was told"])
+    def test_a_pod_from_before_does_not_make_it_run(self, dies: bool) -> None:
+        """Its end may be told later than that the run goes on."""
+        world = running()
+        before = [*world.pods.values()]
+        world.edit(suspend=True)
+        world.settle()
+        world.edit(suspend=False)
+        if dies:
+            with pytest.raises(Crash):
+                world.reconcile(crash_after=1)
+        else:
+            world.reconcile()
+        view = world.view()
+        view.seen = replace(view.seen, pods=observe([*world.drivers.values(), *before]).pods)
+        assert any(pod.running for pod in view.seen.pods)
+        world.reconcile_late(view)
+        assert world.status.phase is Phase.PENDING
+        world.pod(**raw.running())
+        world.reconcile()
+        assert [one.reason for one in world.events].count("Running") == 2
+
     def test_what_is_finished_stays_so(self) -> None:
         world = succeeded(schedule="0 3 * * *")
         world.edit(suspend=True)
@@ -797,6 +820,44 @@ class TestTheEnd:
         world.settle()
         assert world.status.run == before.run
         assert len(world.created) == 1
+
+
+class TestRestored:
+    """The job is applied to another cluster, which gives it a uid of its own: docs/operations.md."""
+
+    @pytest.mark.parametrize("with_status", [False, True], ids=["from Git", "from a backup with its status"])
+    def test_it_runs_once_and_then_by_its_schedule(self, with_status: bool) -> None:
+        world = succeeded(schedule="0 3 * * *")
+        result = world.status.result
+        world.job["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555"
+        world.drivers.clear()
+        if not with_status:
+            del world.job["status"]
+        world.wait(days=3)
+        world.settle()
+        run = world.status.run
+        assert run is not None
+        assert (run.trigger, run.start_time) == (Trigger.SPEC, world.now)
+        assert world.status.result == (result if with_status else None)
+        assert len(world.active) == 1
+        world.pod(**raw.running())
+        world.succeed()
+        world.settle()
+        assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert len(world.created) == 2
+        assert world.status.next_schedule_time == datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+
+    def test_while_it_is_suspended_it_waits(self) -> None:
+        world = succeeded()
+        world.job["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555"
+        del world.job["status"]
+        world.drivers.clear()
+        world.edit(suspend=True)
+        world.settle()
+        assert world.told == (Phase.SUSPENDED, "Suspended")
+        world.edit(suspend=False)
+        world.settle()
+        assert len(world.active) == 1
 
 
 class TestOthers:

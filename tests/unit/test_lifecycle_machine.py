@@ -35,6 +35,9 @@ REASONS = {
     130: Reason.INTERRUPTED,
 }
 
+HALTED = ((Phase.SUSPENDED, "Suspended"), (Phase.PENDING, "Resumed"))
+"""Phase and reason of a job whose run waits to go on."""
+
 
 class Life(RuleBasedStateMachine):
     """What users, Kubernetes and the operator do to one job."""
@@ -87,7 +90,10 @@ class Life(RuleBasedStateMachine):
             now.job = view.job
         elif what == "drivers":
             now.seen = view.seen
+        before = self.world.told if self.world.status.conditions else ("", "")
         self.world.reconcile_late(view if what == "both" else now)
+        if before in HALTED and self.world.status.phase is Phase.RUNNING:
+            assert runs(self.world), "what is gone does not make a run go on"
 
     # Users.
 
@@ -275,6 +281,12 @@ TestLife = Life.TestCase
 
 def number(driver: dict[str, Any]) -> int:
     return int(driver["metadata"]["labels"][names.RUN_NUMBER])
+
+
+def runs(world: World) -> bool:
+    """Whether a pod of the job runs."""
+    found = [one for pod in world.pods.values() for one in pod["status"].get("containerStatuses", ())]
+    return any("running" in one["state"] for one in found)
 
 
 def invalid(world: World) -> bool:

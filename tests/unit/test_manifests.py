@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 import goldens
 from almanac import manifests, names
-from almanac.api import Engine, ExitCode, JobError
-from almanac.engines import COMPANIONS, ENGINES, spark
+from almanac.api import AnomalyJob, Engine, ExitCode, ForecastJob, Job, JobError
+from almanac.engines import COMPANIONS, ENGINES, dask, spark
 from almanac.lifecycle import ENGINES as STARTABLE
 from almanac.resource import read_job
 from almanac.settings import Settings
@@ -378,6 +379,13 @@ def strangers(value: Any, schema: Manifest, path: str) -> list[str]:
     unknown = [f"{path}.{name}" for name in value if name not in known]
     inside = [one for name in value if name in known for one in strangers(value[name], known[name], f"{path}.{name}")]
     return [*lacking, *unknown, *inside]
+
+
+@pytest.mark.parametrize("kind", [ForecastJob, AnomalyJob])
+def test_a_worker_imports_what_its_driver_carries_out_as_it_starts(kind: type[Job]) -> None:
+    """The module that says so is the jobs': the operator knows it by name only."""
+    module = import_module(dask.PRELOADED[kind.__name__])
+    assert module.carry_out.__annotations__["job"] == kind.__name__
 
 
 def test_the_size_of_a_dask_cluster_is_what_the_job_says_of_dask(on_dask: list[Manifest]) -> None:

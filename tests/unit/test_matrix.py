@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import matrix
 
 ROOT = Path(__file__).parents[2]
@@ -27,3 +29,18 @@ def test_the_page_has_what_tests_declare(tmp_path: Path) -> None:
     assert list(written) == list(declared), "make reliability writes the page anew"
     assert len(written) >= 40
     assert not {cell: seen for cell, seen in written.items() if not seen.startswith(matrix.SEEN)}
+
+
+@pytest.mark.parametrize(
+    ("before", "places", "failed", "seen"),
+    [
+        ("not run", [], 0, "not run"),
+        ("not run", ["Spark", "Dask"], 0, "as expected: Dask, Spark"),
+        ("as expected: Kubernetes", ["embedded API"], 0, "as expected: Kubernetes, embedded API"),
+        ("as expected: Kubernetes", [], 0, "as expected: Kubernetes"),
+        ("FAILED in 1 of 2 tests", ["Kubernetes"], 0, "as expected: Kubernetes"),
+        ("as expected: Kubernetes", ["embedded API"], 1, "FAILED in 1 of 2 tests"),
+    ],
+)
+def test_a_page_keeps_what_was_seen_elsewhere(before: str, places: list[str], failed: int, seen: str) -> None:
+    assert matrix.Row(2, set(places), failed, before).seen == seen

@@ -124,11 +124,35 @@ def test_what_a_complete_list_does_not_have_is_forgotten_unless_it_is_newer() ->
     assert store.keep_only("Job", "elsewhere", [], version=9) == set()
     assert store.keep_only("Job", "default", [], version=9) == {KEY}
     assert store.seen(goldens.UID).drivers == ()
-    store.put(driver)
+    store.put(versioned(driver, 9))
+    assert store.seen(goldens.UID).drivers == (), "it was read before it went"
+    store.put(versioned(driver, 10))
     store.keep_only_of(goldens.UID, "Job", [], version=9)
+    assert store.seen(goldens.UID).drivers, "it is newer than the list"
+    store.keep_only_of(goldens.UID, "Job", [], version=10)
     assert store.seen(goldens.UID).drivers == ()
     store.keep_only("ForecastJob", None, [], version=9)
     assert store.jobs() == ()
+
+
+def test_what_was_read_before_its_end_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list, or the answer to a write, may be on its way while a watch tells of the end."""
+    store = Store()
+    driver = versioned(raw.driver(), 2)
+    pod = versioned(raw.pod(driver), 3)
+    for one in (job(), driver, pod):
+        store.put(one)
+    for one in (versioned(pod, 4), versioned(driver, 5), job(6)):
+        store.remove(one)
+    assert [store.put(one) for one in (job(5), versioned(driver, 4), versioned(pod, 3))] == [None] * 3
+    assert (store.jobs(), store.seen(goldens.UID).drivers, store.seen(goldens.UID).pods) == ((), (), ())
+    store.put(versioned(pod, 7))
+    assert store.seen(goldens.UID).pods, "it has its labels again, by which it is found"
+    monkeypatch.setattr("almanac.store.GONE", 2)
+    store.remove(versioned(pod, 8, uid="another"))
+    store.remove(versioned(pod, 8, uid="one more"))
+    store.put(versioned(driver, 4))
+    assert store.seen(goldens.UID).drivers, "what went long ago is not kept in mind"
 
 
 def test_what_is_not_the_operators_is_left_out() -> None:

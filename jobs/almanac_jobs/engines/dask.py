@@ -49,7 +49,8 @@ def session(job: ForecastJob, rows: int, progress: Progress) -> Iterator[Dask]:
     """
     useful = -(-rows // (shuffled.LEAST_ROWS * job.spec.dask.threads))
     patience = job.spec.start_deadline_seconds + 60.0  # who has started the cluster gives up before, and knows more
-    with dask_session.session(job.spec.dask, progress, max(useful, 1), patience) as made:
+    preload = ["almanac_jobs.forecasting", "almanac_jobs.engines.shuffled"]
+    with dask_session.session(job.spec.dask, progress, max(useful, 1), patience, preload) as made:
         yield Dask(made)
 
 

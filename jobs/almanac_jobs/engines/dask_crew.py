@@ -54,7 +54,7 @@ def crew(
     useful = -(-need // int(HALF * checks.amount(spec.dask.memory)))
     # The operator says better than a driver what keeps a cluster from starting: it is not to be outrun.
     patience = spec.start_deadline_seconds + 60.0
-    with dask_session.session(spec.dask, progress, useful, patience) as session:
+    with dask_session.session(spec.dask, progress, useful, patience, ["almanac_jobs.detecting"]) as session:
         parts = source.portions(dataset, spec.storage, -(-dataset.rows // session.count))
         session.take_places(len(parts), progress)
         made = DaskCrew(session, len(parts), checks.amount(spec.dask.memory), progress)

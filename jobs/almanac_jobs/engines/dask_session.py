@@ -66,11 +66,14 @@ def wanted(bounds: Dask, useful: int = 1000) -> int:
 
 
 @contextmanager
-def session(bounds: Dask, progress: Progress, useful: int = 1000, patience: float = PATIENCE) -> Iterator[Session]:
+def session(
+    bounds: Dask, progress: Progress, useful: int = 1000, patience: float = PATIENCE, preload: Sequence[str] = ()
+) -> Iterator[Session]:
     """Workers, ready to work. Processes that were started end with the block; so do tasks that are under way.
 
     `useful` is the number of workers that there is work for: between bounds, a cluster gets as many. `patience` are the
-    seconds that a scheduler, or a worker, may take to come, or to come back.
+    seconds that a scheduler, or a worker, may take to come, or to come back. `preload` are modules that processes which
+    are started here import as they start, and not in their first task; in a cluster the operator says so.
 
     Raises:
         JobError: ClusterUnavailable where the scheduler does not answer, or fewer workers come than there must be;
@@ -85,7 +88,7 @@ def session(bounds: Dask, progress: Progress, useful: int = 1000, patience: floa
             progress.workers = Workers(count, 0, 0)
         else:
             count, threads = fitting(bounds, useful, usable_cores(), memory_limit())
-            client = stack.enter_context(_processes(bounds, count, threads))
+            client = stack.enter_context(_processes(bounds, count, threads, preload))
         made = Session(client, count, threads, remote=bool(address), memory=bounds.memory, patience=patience)
         loop: Any = client.loop
         loop.asyncio_loop.set_exception_handler(_forget)
@@ -377,7 +380,7 @@ def _connected(address: str, progress: Progress, patience: float) -> Iterator[Cl
 
 
 @contextmanager
-def _processes(bounds: Dask, count: int, threads: int) -> Iterator[Client]:
+def _processes(bounds: Dask, count: int, threads: int, preload: Sequence[str]) -> Iterator[Client]:
     """Worker processes on this machine, which end with the block whatever they are doing."""
     memory = min(checks.amount(bounds.memory), int(SHARE * memory_limit()) // count)
     settings = {"distributed.scheduler.active-memory-manager.start": False, "distributed.worker.memory.pause": False}
@@ -390,6 +393,7 @@ def _processes(bounds: Dask, count: int, threads: int) -> Iterator[Client]:
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},
                 silence_logs=logging.CRITICAL,
+                preload=list(preload),
                 env={"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
             )
             stack.callback(_closed, cluster)

@@ -23,6 +23,8 @@ WORKER_PORT = 8788
 WORKER_HTTP_PORT = 8789
 """Where a worker says whether it is well."""
 
+PRELOADED = {"ForecastJob": "almanac_jobs.forecasting", "AnomalyJob": "almanac_jobs.detecting"}
+"""What a worker imports as it starts, and not in its first task, by the kind of its job."""
 SCHEDULER_MEMORY = "4Gi"
 """Memory of a scheduler; that of a worker where this is less."""
 
@@ -93,6 +95,7 @@ def _worker(job: Job, run: Run, settings: Settings) -> Manifest:
         # No nanny: the kubelet starts a process again that ended, and everybody sees how it did.
         "args": [
             "--no-nanny",
+            *("--preload", PRELOADED[job.kind]),
             *("--name", "$(DASK_WORKER_NAME)"),
             *("--nthreads", str(dask.threads)),
             *("--memory-limit", str(amount(dask.memory))),

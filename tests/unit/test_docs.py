@@ -115,7 +115,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 }
 OTHERS = {
     *("cp", "curl", "cut", "export", "find", "git", "grep", "sha256sum", "sort", "xargs"),
-    *("jq", "kind", "kustomize", "setup-envtest"),
+    *("grype", "jq", "kind", "kustomize", "setup-envtest", "trivy"),
 }
 """Programs that are known, and whose arguments nobody checks beyond files."""
 

@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3 $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-soak reliability bench-anomaly bench-extract postgresql docs crds chart kernel promtool constraints clean
+.PHONY: help setup demo test lint format java bench bench-forecast bench-forecast-end-to-end bench-spark bench-engines bench-operator bench-soak reliability bench-anomaly bench-extract postgresql site docs crds chart kernel promtool constraints clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -62,8 +62,10 @@ bench-anomaly: setup data/shuttle/.fetched ## Detectors on published data, speed
 bench-extract: setup postgresql ## A table of PostgreSQL to Parquet against adbc and connectorx by hand (about five minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
 
-docs: setup data/cdnow/_SUCCESS ## Build the documentation into site/, and check its links, examples and commands
+site: setup ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: site data/cdnow/_SUCCESS ## Build the documentation, and check its links, examples and commands
 	$(BIN)/pytest -q tests/unit/test_docs.py tests/unit/test_examples.py tests/e2e/test_docs.py
 
 crds: setup ## Write crds/ and docs/reference/ from the API's models

@@ -250,6 +250,7 @@ def kills(number: int, rows: int, seed: int) -> dict[str, Any]:
             assert code in (None, 0), f"{run.name} ended with {code}"
             if (run / "report.json").exists():  # it was quicker, if only just: rows may have changed since
                 survived += 1
+                print(f"{done} kills, {runs} runs; the last was quicker than what was to kill it", flush=True)
                 continue
             ended = subprocess.run(command, capture_output=True, text=True, check=False)
             assert ended.returncode == 0, ended.stderr

@@ -181,6 +181,25 @@ def test_a_job_that_is_suspended_and_edited(finance: Finance) -> None:
     is_gone(finance, "daskclusters", "deployments", "services")
 
 
+def test_workers_that_have_too_little_memory(finance: Finance) -> None:
+    """What each row is known by is larger than what a worker has: it is killed, and so is every one that follows."""
+    rows = entries(100_000, 50)
+    long_ids = pa.array(["of a journal that names its entries at great length " * 4] * len(rows))
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.set_column(0, "entry", long_ids), sink)
+    for part in range(60):
+        finance.s3.put("lake", f"many/part-{part:02}.parquet", sink.getvalue().to_pybytes())
+    few = {"workers": 1, "threads": 1, "memory": "512Mi"}
+    finance.submit(job(source__uri="s3://lake/many", dask=few, backoffLimit=0))
+    _, reason, message = finance.fails()
+    assert reason == "ClusterUnavailable"
+    assert "memory: give" in message
+    assert "512Mi" in message
+    is_gone(finance, "daskclusters", "deployments", "services")
+    assert finance.status["workers"]["failed"] >= 3
+    assert "OOMKilled" in finance.status["workers"]["message"]
+
+
 def test_workers_for_which_there_is_no_node(finance: Finance) -> None:
     """The driver waits for them, and cannot know why."""
     finance.submit(job(dask={"workers": 2, "threads": 1, "memory": "900Gi"}, startDeadlineSeconds=60))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 pytest.importorskip("xgboost", reason="the extra `anomaly` is not installed")
 
 from almanac.api import AnomalyModel, Detector, JobError, Reason
-from almanac_jobs.anomaly import detectors, measures, teacher
+from almanac_jobs.anomaly import detectors, matrix, measures, teacher
 from almanac_jobs.anomaly.detectors import Trained, Training, halves, latest, resolve
 from almanac_jobs.anomaly.features import Feature, Kind
 from almanac_jobs.anomaly.matrix import Matrix, Resident, Spooled, take
@@ -77,14 +77,16 @@ TRAINED = (Detector.CLASSIFIER, Detector.BLEND, Detector.STUDENT, Detector.RECON
 
 
 @pytest.mark.parametrize("detector", TRAINED)
-def test_the_same_bytes_wherever_rows_lie(detector: Detector) -> None:
+def test_the_same_bytes_wherever_rows_lie(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     """In memory, on the disk in parts of any size, by one thread or two, and again."""
     values, odd = data()
     labels = labelled(odd, detector)
     once = digest(train(detector, Resident(values), labels))
     assert digest(train(detector, Resident(values), labels, threads=2)) == once
+    monkeypatch.setattr(matrix, "PART_ROWS", 600)
     spooled = Spooled(values[start : start + 250] for start in range(0, len(values), 250))
     assert spooled.rows == len(values)
+    assert [len(part) for part in spooled.parts()] == [750, 450]  # small ones come together
     folder = spooled.folder
     assert digest(train(detector, spooled, labels)) == once
     del spooled

@@ -62,7 +62,7 @@ def helm(arguments: list[str]) -> None:
             values |= yaml.safe_load((ROOT / value).read_text())
         elif name == "--set":
             values = _set(values, *value.partition("=")[::2])
-    if "helm/almanac" in arguments:
+    if {"helm/almanac", "./almanac-older"} & set(arguments):
         assert chart.render(values)
     else:
         assert not values

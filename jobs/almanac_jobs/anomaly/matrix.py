@@ -23,6 +23,9 @@ Flags = NDArray[np.bool_]
 
 PART_ROWS = 131_072
 """Rows that are worked on at a time."""
+PART_BYTES = 32 << 20
+"""Bytes of a file of rows, about: XGBoost takes one file after the other for every level of every tree, and each time
+costs, while memory holds two or three of them."""
 
 
 class Matrix(Protocol):
@@ -63,12 +66,21 @@ class Spooled:
     """A matrix in files of a folder of its own, which goes with it; memory holds one part."""
 
     def __init__(self, parts: Iterator[Floats32]) -> None:
-        """Write parts as they come."""
+        """Write parts as they come, small ones together."""
         self._place = TemporaryDirectory(prefix="almanac-")
         self._sizes: list[int] = []
+        waiting: list[Floats32] = []
         for part in parts:
-            np.save(self.folder / f"{len(self._sizes)}.npy", part)
-            self._sizes.append(len(part))
+            waiting.append(part)
+            if sum(map(len, waiting)) >= PART_ROWS or sum(one.nbytes for one in waiting) >= PART_BYTES:
+                self._write(waiting)
+        if waiting:
+            self._write(waiting)
+
+    def _write(self, parts: list[Floats32]) -> None:
+        np.save(self.folder / f"{len(self._sizes)}.npy", np.concatenate(parts))
+        self._sizes.append(sum(map(len, parts)))
+        parts.clear()
 
     @property
     def rows(self) -> int:

@@ -88,6 +88,13 @@ def _identity(one: Raw) -> tuple[Any, ...]:
     return metadata["name"], metadata["uid"], metadata.get("deletionTimestamp"), metadata["labels"], *said
 
 
+def _releases(cluster: Cluster, folder: Path) -> tuple[Release, Release]:
+    """The previous one and this one, for a namespace of a cluster."""
+    cluster.needs_controllers()
+    home, root = cluster.make_namespace(), releases.previous(folder / "previous")
+    return Release(root, cluster, home), Release(releases.ROOT, cluster, home)
+
+
 def _leads(cluster: Cluster, program: Program) -> None:
     cluster.wait(lambda: program.leads, f"the next operator to lead: {program.said[-2000:]}")
 
@@ -117,14 +124,9 @@ def _executor(cluster: Cluster, driver: str) -> None:
 def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) -> None:
     """As `helm upgrade` and `helm rollback` do it: definitions first, then rights, then one pod after the other.
 
-    Helm puts definitions back as well; where somebody else applies them, those of the newer version stay, and jobs lose
-    nothing that only that one knows: what runs of such a job is left alone until there is an operator that knows it.
+    Helm puts definitions back as well; where somebody else applies them, those of the newer version stay.
     """
-    cluster.needs_controllers()
-    home = cluster.make_namespace()
-    previous, this = (
-        Release(root, cluster, home) for root in (releases.previous(tmp_path / "previous"), releases.ROOT)
-    )
+    previous, this = _releases(cluster, tmp_path)
     cluster.client.delete("customresourcedefinitions", NEW_KIND)
     cluster.wait(lambda: cluster.client.find("customresourcedefinitions", NEW_KIND) is None, "a definition to go")
     previous.define()
@@ -169,14 +171,9 @@ def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) ->
             odd.until(Phase.SUCCEEDED, "Completed")
             pausing.edit(suspend=False)
             pausing.run()
-            between, newer = Job(cluster, "between"), Job(cluster, "newer")
+            jobs.append(between := Job(cluster, "between"))
             between.submit()
             between.run()
-            jobs.append(between)
-            if definitions == NEWER:
-                newer.submit(source=NEW_FIELD)
-                newer.run()
-                newer.look()
             for job in jobs:
                 job.look()
 
@@ -192,8 +189,6 @@ def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) ->
                 _leads(cluster, again)
                 nothing_has_happened()
 
-                if definitions == NEWER:
-                    newer.until(Phase.FAILED, "InvalidSpec")
                 last = Job(cluster, "last")
                 last.submit()
                 last.run()
@@ -202,15 +197,32 @@ def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) ->
                     job.until(Phase.SUCCEEDED, "Completed")
                 again.stop()
 
-    if definitions == NEWER:
-        this.grant()
-        with this.operator("forward") as forward:
-            _leads(cluster, forward)
-            newer.is_as_before()
-            newer.succeed()
-            newer.until(Phase.SUCCEEDED, "Completed")
-        newer.has_ended()
     for job in (starting, running, spark, odd, between, last):
         job.has_ended()
         job.until_events("Submitted", "Running", "Completed")
     pausing.has_lived()
+
+
+def test_a_job_that_only_the_newer_version_knows(cluster: Cluster, tmp_path: Path) -> None:
+    """The older one says so, where definitions stay, and leaves what runs alone. The newer one finds it again."""
+    previous, this = _releases(cluster, tmp_path)
+    this.define()
+    this.grant()
+    job = Job(cluster, "newer")
+    with this.operator("before") as operator:
+        _leads(cluster, operator)
+        job.submit(source=NEW_FIELD)
+        job.run()
+        job.look()
+        operator.stop()
+    previous.grant()
+    with previous.operator("back") as operator:
+        job.until(Phase.FAILED, "InvalidSpec")
+        operator.stop()
+    this.grant()
+    with this.operator("again"):
+        job.is_as_before()
+        job.succeed()
+        job.until(Phase.SUCCEEDED, "Completed")
+    job.has_ended()
+    job.until_events("Submitted", "Running", "InvalidSpec", "Running", "Completed")

@@ -181,17 +181,20 @@ def dated(*series: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("pandas", "expected"),
-    {"D": "D", "B": "D", "W-SUN": "W-SUN", "W-MON": "W", "MS": "M", "ME": "M", "QS": "Q", "QE": "Q", "YS": "Y"}.items()
-    | {
-        "h": "H",
-        "15min": "15min",
-        "6h": "6H",
-        "30s": "30s",
-        "s": "s",
-        "10D": "10D",
-        "28D": "4W-WED",
-        "2MS": "2M",
-    }.items(),
+    [
+        *(
+            ("D", "D"),
+            ("B", "D"),
+            ("W-SUN", "W-SUN"),
+            ("W-MON", "W"),
+            ("MS", "M"),
+            ("ME", "M"),
+            ("QS", "Q"),
+            ("QE", "Q"),
+        ),
+        *(("YS", "Y"), ("h", "H"), ("15min", "15min"), ("6h", "6H"), ("30s", "30s"), ("s", "s")),
+        *(("10D", "10D"), ("28D", "4W-WED"), ("2MS", "2M")),
+    ],
 )
 def test_auto_finds_the_frequency_of_regular_data(pandas: str, expected: str) -> None:
     series = pd.date_range("2024-01-31", periods=40, freq=pandas)

@@ -435,7 +435,7 @@ def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest
         monkeypatch.setattr(f"almanac_jobs.engines.shuffled.{rows}", 200)
     uri = put(s3, "watch", shuffled(ledger(40, 60)), row_group_size=100)
     s3.faults.append(Fault(lambda came, path: came == "GET" and "watch/part" in path, delay=0.5, times=-1))
-    s3.faults.append(Fault(lambda came, path: came == "PUT" and "/forecasts/" in path, delay=1.5, times=-1))
+    s3.faults.append(Fault(lambda came, path: came == "PUT" and "/forecasts/" in path, delay=4, times=-1))
     progress = Progress()
     seen: dict[str, set[int]] = {"read": set(), "fit": set()}
     reach = progress.reach
@@ -456,7 +456,7 @@ def test_progress_follows_the_tasks_of_a_stage(s3: S3Server, monkeypatch: pytest
         ("fit", 40, "series"),
     ]
     assert any(0 < done < 2400 for done in seen["read"])
-    assert any(0 < done < 40 for done in seen["fit"])
+    assert any(0 < done < 40 for done in seen["fit"]), seen
 
 
 @pytest.mark.usefixtures("small")

@@ -87,7 +87,7 @@ class Store:
         """Remember a job; None where this version, or a newer one, is known."""
         key, version = _key(raw), _version(raw)
         uid, kept = raw["metadata"].get("uid", ""), self._jobs.get(key)
-        if (kept is not None and version and kept.version >= version) or self._late(uid, version):
+        if self._is_stale(uid, version, kept):
             return None
         if kept is not None and kept.uid != uid:
             self._keys.pop(kept.uid, None)
@@ -196,7 +196,7 @@ class Store:
         if fact is None:
             return None
         version, before = _version(raw), self._facts[kind].get(fact.uid)
-        if (before is not None and version and before.version >= version) or self._late(fact.uid, version):
+        if self._is_stale(fact.uid, version, before):
             return None
         self._facts[kind][fact.uid] = _Fact(raw["metadata"].get("namespace", ""), version, fact)
         self._children.setdefault(fact.job_uid, set()).add((kind, fact.uid))
@@ -210,9 +210,10 @@ class Store:
         if len(self._gone) > GONE:
             del self._gone[next(iter(self._gone))]
 
-    def _late(self, uid: str, version: int) -> bool:
-        """Whether a version is of an object that has gone since."""
-        return bool(version) and version <= self._gone.get(uid, -1)
+    def _is_stale(self, uid: str, version: int, known: _Kept | _Fact | None) -> bool:
+        """Whether this version of an object, or a newer one, is known, or the object has gone since."""
+        latest = max(known.version if known is not None else -1, self._gone.get(uid, -1))
+        return bool(version) and version <= latest
 
     def _forget(self, kind: str, uid: str) -> Key | None:
         one = self._facts.get(kind, {}).pop(uid, None)

@@ -49,8 +49,7 @@ def session(job: ForecastJob, rows: int, progress: Progress) -> Iterator[Dask]:
     """
     useful = -(-rows // (shuffled.LEAST_ROWS * job.spec.dask.threads))
     patience = job.spec.start_deadline_seconds + 60.0  # who has started the cluster gives up before, and knows more
-    preload = ["almanac_jobs.forecasting", "almanac_jobs.engines.shuffled"]
-    with dask_session.session(job.spec.dask, progress, max(useful, 1), patience, preload) as made:
+    with dask_session.session(job.spec.dask, progress, max(useful, 1), patience, ["almanac_jobs.forecasting"]) as made:
         yield Dask(made)
 
 

@@ -25,6 +25,7 @@ WORKER_HTTP_PORT = 8789
 
 PRELOADED = {"ForecastJob": "almanac_jobs.forecasting", "AnomalyJob": "almanac_jobs.detecting"}
 """What a worker imports as it starts, and not in its first task, by the kind of its job."""
+
 SCHEDULER_MEMORY = "4Gi"
 """Memory of a scheduler; that of a worker where this is less."""
 

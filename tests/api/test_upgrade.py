@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import raw
 import releases
 from almanac import names
 from almanac.api import Phase
-from kube.cluster import SCHEDULER, Cluster
+from kube.cluster import Cluster
 from matrix import Group, Moment, cell
-from operators import Ledger
+from operators import Ledger, play
 from releases import Program, Release
 
 Raw = dict[str, Any]
@@ -104,16 +105,14 @@ def _knows_the_new_kind(cluster: Cluster) -> bool:
     return any("/extractjobs" in one.path for one in cluster.server.requests if one.agent == "almanac")
 
 
-def _executor(cluster: Cluster, driver: str) -> None:
-    """Give a run on Spark the executor that its driver would ask for."""
-    made = raw.executor(cluster.client.get("pods", driver))
-    del made["metadata"]["uid"], made["metadata"]["creationTimestamp"]
-    made["spec"] = {
-        "schedulerName": SCHEDULER,
-        "containers": [{"name": names.CONTAINER, "image": "almanac-spark:test"}],
-    }
-    cluster.client.create("pods", made)
-    cluster.kubelet.run(made["metadata"]["name"])
+def _takes_over(cluster: Cluster, program: Program, before: Program, nothing_has_happened: Callable[[], None]) -> None:
+    """Let an operator wait beside another, until this one is stopped."""
+    cluster.wait(lambda: program.ready, "the next operator to know what is there")
+    assert not program.leads
+    nothing_has_happened()
+    before.stop()
+    _leads(cluster, program)
+    nothing_has_happened()
 
 
 @cell(Group.OPERATOR, FAULT, Moment.BEFORE, TAKEN_ON)
@@ -142,7 +141,7 @@ def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) ->
         cluster.kubelet.waiting(starting.pod())
         for job in (running, spark, pausing, odd):
             job.run()
-        _executor(cluster, spark.pod())
+        play(cluster.client, cluster.kubelet, raw.executor(cluster.client.get("pods", spark.pod())))
         pausing.edit(suspend=True)
         pausing.until(Phase.SUSPENDED, "Suspended")
         cluster.wait(lambda: not cluster.client.list("pods", labels=f"{names.JOB}=pausing"), "the pod to go")
@@ -158,13 +157,8 @@ def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) ->
         this.grant()
         nothing_has_happened()
         with this.operator("after") as after:
-            cluster.wait(lambda: after.ready, "this version to know what is there")
-            assert not after.leads
+            _takes_over(cluster, after, before, nothing_has_happened)
             assert _knows_the_new_kind(cluster)
-            nothing_has_happened()
-            before.stop()
-            _leads(cluster, after)
-            nothing_has_happened()
 
             starting.run()
             odd.succeed()
@@ -182,12 +176,7 @@ def test_forward_and_back(cluster: Cluster, tmp_path: Path, definitions: str) ->
             previous.grant()
             nothing_has_happened()
             with previous.operator("again") as again:
-                cluster.wait(lambda: again.ready, "the previous version to know what is there")
-                assert not again.leads
-                nothing_has_happened()
-                after.stop()
-                _leads(cluster, again)
-                nothing_has_happened()
+                _takes_over(cluster, again, after, nothing_has_happened)
 
                 last = Job(cluster, "last")
                 last.submit()

@@ -74,6 +74,7 @@ ODD = {
     "glass": ("6",),
 }
 ROUNDS, FEATURES, THREADS = 100, 20, 2
+NAMED = [f"x{at:02}" for at in range(FEATURES)]
 COLUMNS = ("forest", "student", "reconstruction", "forest_held_out", "student_held_out")
 SPLITS = 10
 """Random splits of the rows that published figures are means over."""
@@ -213,20 +214,24 @@ def write_rows(folder: Path, rows: int) -> None:
         values = rng.normal(0, 1, (size, FEATURES))
         line = values[:, 0] * values[:, 1] + np.sin(2 * values[:, 2]) + values[:, 3] - 0.5 * values[:, 4] ** 2
         odd = line + rng.normal(0, 0.6, size) > 3.0
-        table = {f"x{at:02}": values[:, at] for at in range(FEATURES)}
+        table = {name: values[:, at] for at, name in enumerate(NAMED)}
         keys = {"account": rng.integers(0, 500, size), "posted_at": np.datetime64("2026-01-01", "us") + np.arange(size)}
         pq.write_table(pa.table({**keys, **table, "odd": odd}), folder / f"part-{part}.parquet")
+
+
+def by_hand(threads: int) -> dict[str, Any]:
+    """What XGBoost is told where Almanac does not tell it."""
+    return {**boosting.settings(AnomalyModel()), "objective": "binary:logistic", "nthread": threads}
 
 
 def native(folder: Path) -> Trial:
     """What somebody would write by hand: read all, bin, train."""
     began = time.perf_counter()
     table = pq.read_table(folder)
-    values = np.column_stack([table[f"x{at:02}"].to_numpy() for at in range(FEATURES)]).astype(np.float32)
+    values = np.column_stack([table[name].to_numpy() for name in NAMED]).astype(np.float32)
     odd = table["odd"].to_numpy()
-    settings = {**boosting.settings(AnomalyModel()), "objective": "binary:logistic", "nthread": THREADS}
     told = xgb.QuantileDMatrix(values, odd, nthread=THREADS, max_bin=256)
-    booster = xgb.train(settings, told, ROUNDS)
+    booster = xgb.train(by_hand(THREADS), told, ROUNDS)
     done = time.perf_counter()
     margins = np.asarray(booster.inplace_predict(values, predict_type="margin"), np.float64)
     return booster, margins, odd, began, done
@@ -266,14 +271,12 @@ def native_dask(folder: Path) -> Trial:
     preload = ["xgboost.dask", "dask.dataframe"]
     with LocalCluster(n_workers=THREADS, threads_per_worker=1, preload=preload) as cluster, Client(cluster) as client:
         began = time.perf_counter()
-        names = [f"x{at:02}" for at in range(FEATURES)]
         # Not dd.read_parquet: it makes partitions of several files when it is optimized, and XGBoost then finds none.
-        table = dd.from_map(pd.read_parquet, sorted(folder.glob("*.parquet")), columns=[*names, "odd"]).persist()
+        table = dd.from_map(pd.read_parquet, sorted(folder.glob("*.parquet")), columns=[*NAMED, "odd"]).persist()
         wait(table)
-        values, odd = table[names].astype(np.float32), table["odd"]
-        settings = {**boosting.settings(AnomalyModel()), "objective": "binary:logistic", "nthread": 1}
+        values, odd = table[NAMED].astype(np.float32), table["odd"]
         told = dxgb.DaskQuantileDMatrix(client, values, odd, max_bin=256)
-        booster = dxgb.train(client, settings, told, ROUNDS)["booster"]
+        booster = dxgb.train(client, by_hand(1), told, ROUNDS)["booster"]
         done = time.perf_counter()
         margins = dxgb.inplace_predict(client, booster, values, predict_type="margin").compute()
         return booster, np.asarray(margins, np.float64), odd.compute().to_numpy(), began, done
@@ -329,8 +332,7 @@ def contributions(rows: int = 2000) -> tuple[float, bool]:
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, (20_000, FEATURES)).astype(np.float32)
     odd = values[:, 0] * values[:, 1] + np.sin(2 * values[:, 2]) + values[:, 3] > 2
-    settings = {**boosting.settings(AnomalyModel()), "objective": "binary:logistic", "nthread": 1}
-    booster = xgb.train(settings, xgb.QuantileDMatrix(values, odd), ROUNDS)
+    booster = xgb.train(by_hand(1), xgb.QuantileDMatrix(values, odd), ROUNDS)
     some = values[:rows]
     explainer = shap.TreeExplainer(booster, feature_perturbation="tree_path_dependent")
     explainer.model.model_type = "other"  # else it asks XGBoost

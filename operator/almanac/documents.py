@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, get_origin
 
 from pydantic import ValidationError
 
-from almanac import marked
+from almanac import marked, podtemplate
 from almanac.api import GROUP, KINDS, Job, JobError, Problem, Reason, problems
 from almanac.api.errors import Location
 from almanac.api.model import Model, aliases, inner, nearest
@@ -242,7 +242,7 @@ def _parse(value: Any) -> Job | Sequence[Problem]:
         job = kind.parse(value)
     except ValidationError as error:
         return [*missing, *problems(error)]
-    return missing or job
+    return missing or podtemplate.problems(job.spec.pod_template) or job
 
 
 def _files(path: str) -> Iterator[Path | str]:

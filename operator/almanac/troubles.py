@@ -101,8 +101,13 @@ def of_pod(pod: Raw) -> Trouble | None:
             return _waiting(str(waiting["reason"]), plain(waiting.get("message")))
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return Trouble(word(condition.get("reason"), "Unschedulable"), plain(condition.get("message")))
+            return Trouble(word(condition.get("reason"), "Unschedulable"), _unscheduled(condition.get("message")))
     return None
+
+
+def _unscheduled(message: object) -> str:
+    """Why no node takes a pod. That none would if others were evicted either is left out: it says the same again."""
+    return re.sub(r"( no new claims to deallocate,)? preemption: .*", "", plain(message))
 
 
 def _waiting(reason: str, message: str) -> Trouble:
@@ -120,7 +125,7 @@ def of_warning(reason: str, message: str) -> Trouble:
         if part in message:
             return Trouble(better, plain(message))
     if reason == "FailedScheduling":  # the pod's own condition calls it so
-        return Trouble("Unschedulable", plain(message))
+        return Trouble("Unschedulable", _unscheduled(message))
     return Trouble(word(reason, "Warning"), plain(message))
 
 

@@ -47,6 +47,17 @@ def test_problems_go_to_stdout(folder: Path) -> None:
     assert err.endswith("✗ 2 problems, 3 jobs looked at\n")
 
 
+def test_a_template_that_the_operator_would_refuse_is_a_problem(folder: Path) -> None:
+    container = {"name": "driver", "resources": {"limits": {"memory": "2Gi"}}}
+    job = document(podTemplate={"spec": {"containers": [container]}})
+    code, out, _ = run("validate", "-f", "-", stdin=yaml.safe_dump(job, sort_keys=False))
+    assert code == 64
+    assert out.partition(": ")[2] == (
+        "spec.podTemplate.spec.containers[0]: needs an image; the run's own container is named almanac "
+        '(got "driver")\n'
+    )
+
+
 def test_stdin_and_overrides(folder: Path) -> None:
     text = (folder / "good.yaml").read_text()
     assert run("validate", "-f", "-", "--set", "spec.horizon=7", stdin=text)[0] == 0

@@ -282,8 +282,11 @@ def test_warnings(message: str, reason: str) -> None:
 
 
 def test_a_pod_without_a_node_has_one_reason_whoever_says_so() -> None:
-    told = troubles.of_warning("FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu.")
-    assert told == troubles.Trouble("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+    said = "0/3 nodes are available: 3 Insufficient cpu."
+    more = " no new claims to deallocate, preemption: 0/3 nodes are available: 3 No preemption victims found for pod."
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said + more}
+    assert troubles.of_pod({"status": {"conditions": [condition]}}) == troubles.Trouble("Unschedulable", said)
+    assert troubles.of_warning("FailedScheduling", said + more) == troubles.Trouble("Unschedulable", said)
 
 
 def test_events_of_both_apis_are_read() -> None:

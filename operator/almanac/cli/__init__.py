@@ -35,7 +35,7 @@ Examples:
   almanac run -f job.yaml               what a cluster would run, here
   almanac run -f job.yaml --sample      one entity, to try it out
   almanac submit -f job.yaml --wait     bring it into a cluster, and watch it
-  almanac crds | kubectl apply -f -     make Kubernetes know the kinds
+  almanac crds | kubectl apply --server-side -f -
 
 \b
 Exit codes:

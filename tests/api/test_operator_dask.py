@@ -67,8 +67,14 @@ class Dask:
         self.client.create("events", event, version="v1")
 
     def pod(self, name: str) -> str:
-        """Let it have a pod that runs, `scheduler` or a worker; the pod's name."""
-        return play(self.client, self.kubelet, raw.dask_pod(self.ledger.driver, name=name))
+        """Let it have a pod that runs, `scheduler` or a worker; the pod's name.
+
+        There is no ReplicaSet that owns it, so it is said to be of a group that the garbage collector does not know.
+        """
+        made = raw.dask_pod(self.ledger.driver, name=name)
+        (owner,) = made["metadata"]["ownerReferences"]
+        owner["apiVersion"] = "tests.almanac.dev/v1"
+        return play(self.client, self.kubelet, made)
 
     def whole(self) -> tuple[str, str, str]:
         """Let it have all its pods, and the status say so; their names, the scheduler's first."""

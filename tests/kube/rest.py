@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from kube import discovery, events, patches, selectors
+from kube import discovery, events, patches, reviews, selectors
 from kube.api import Api, Options, key_of
 from kube.refusals import Refusal, bad_request, expired, unknown_path
 from kube.resources import EVENTS, PODS, Document, Resource
@@ -53,6 +53,8 @@ class Embedded:
         path = tuple(part for part in request.path.split("/") if part)
         if path in (("healthz",), ("readyz",), ("livez",)):
             return web.Response(text="ok")
+        if request.path == reviews.PATH and request.method == "POST":
+            return web.json_response(reviews.answered(await request.json(), allowed=True), status=201)
         target = self._target(path)
         if target is None:
             return web.json_response(discovery.document(path, self.api.served.values()))

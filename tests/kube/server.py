@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 from aiohttp import web
 
+from kube import reviews
 from kube.controllers import Controllers
 from kube.faults import REASONS, Fault, Request, Switches
 from kube.logs import Logs
@@ -171,9 +172,8 @@ class Server:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         watches = request.method == "GET" and request.query.get("watch") in ("1", "true")
-        told = Request(
-            request.method, request.path, dict(request.query), request.headers.get("User-Agent", ""), watches
-        )
+        agent, token = request.headers.get("User-Agent", ""), request.headers.get("Authorization", "")[len("Bearer ") :]
+        told = Request(request.method, request.path, dict(request.query), agent, watches, token)
         fault = self.switches.next(told)
         try:
             if fault and not fault.late:
@@ -183,6 +183,8 @@ class Server:
                 return log
             if watches:
                 return await self._watch(request)
+            if request.path == reviews.PATH and self.switches.forbids(reviews.asked(await request.json(), told)):
+                return web.json_response(reviews.answered(await request.json(), allowed=False), status=201)
             answer = await self._backend.answer(request)
             if answer.status == 201 and request.path.endswith("/jobs") and "dryRun" not in request.query:
                 self.switches.made.append(json.loads(answer.body))  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ VALUES: dict[str, dict[str, Any]] = {
             "enabled": True,
             "namespaces": ["finance", "sales"],
             "dataPorts": [443, 9000],
+            "dataPeers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "minio"}}}],
             "metricsFrom": {"kubernetes.io/metadata.name": "monitoring"},
         },
     },

@@ -38,19 +38,19 @@ def marks(image: str) -> list[pytest.MarkDecorator]:
 class Finance:
     """What there is to be seen of a job, and what happens to its pods."""
 
-    def __init__(self, cluster: Cluster, s3: S3Server, kind: str = "ForecastJob") -> None:
-        self.client, self.s3, self.plural = cluster.client, s3, RESOURCES[kind].plural
+    def __init__(self, cluster: Cluster, s3: S3Server) -> None:
+        self.client, self.s3 = cluster.client, s3
         self.client.namespace = cluster.make_namespace(**{"pod-security.kubernetes.io/enforce": "restricted"})
         secret = {name: s3.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         self.client.create("secrets", {"metadata": {"name": "s3"}, "stringData": secret}, version="v1")
-        self.name = ""
+        self.plural = self.name = ""
 
     def submit(self, document: Raw) -> None:
         """Create a job, whose results go to a folder of this namespace's."""
         document["metadata"]["namespace"] = self.client.namespace
         document["spec"]["output"]["uri"] = f"s3://lake/{self.client.namespace}"
         document["spec"]["storage"] = {"endpoint": self.s3.endpoint, "region": "us-east-1", "secretName": "s3"}
-        self.name = document["metadata"]["name"]
+        self.plural, self.name = RESOURCES[document["kind"]].plural, document["metadata"]["name"]
         self.client.create(self.plural, document)
 
     def edit(self, **spec: Any) -> None:

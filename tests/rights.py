@@ -19,6 +19,9 @@ Raw = dict[str, Any]
 NAME = "almanac-operator"
 """The operator's service account, as the chart names it."""
 
+RUNS = {"spark": {"enabled": False}, "dask": {"enabled": False}}
+"""Values of the chart for runs in one pod alone."""
+
 
 class Account:
     """A service account for an operator of a cluster's namespace, with the rights for runs in one pod alone.
@@ -30,7 +33,7 @@ class Account:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.home = cluster.make_namespace()
-        self._objects = rendered(cluster, self.home, spark={"enabled": False}, dask={"enabled": False})
+        self._objects = rendered(cluster, self.home, **RUNS)
         if cluster.real:
             grant(cluster, self._objects)
         self.token = self.another_token()
@@ -50,6 +53,21 @@ class Account:
         self._grant(taken, allowed=False)
         yield
         self._grant(taken, allowed=True)
+
+    @contextmanager
+    def closed(self, namespace: str) -> Iterator[None]:
+        """Have no right in a further namespace while the block lasts, and those of the chart after it."""
+        if self._cluster.real:
+            yield
+            watched = {"namespaces": [self._cluster.namespace, namespace]}
+            grant(self._cluster, rendered(self._cluster, self.home, **RUNS, watch=watched))
+            return
+        faults = (
+            Fault("", f"/namespaces/{namespace}/", status=403, times=float("inf"), token=self.token, watches=watches)
+            for watches in (False, True)
+        )
+        with self._cluster.server.switches.during(*faults):
+            yield
 
     def _grant(self, changed: Iterable[tuple[str, str]], *, allowed: bool) -> None:
         """Have the chart's rights, or those but for some, and wait until the API server goes by that."""

@@ -80,7 +80,7 @@ def _verdict(case: Case) -> Verdict:
         return _ended(case, run, driver)
     if case.due.trigger and not suspend:
         return _start(case, case.due.trigger)
-    if suspend and (unfinished or case.due.trigger in _AFRESH):
+    if suspend and (unfinished or case.due.trigger in _AFRESH or case.job.spec.schedule):
         return _hold(case)
     if run is None or not unfinished:
         return _finished(case)
@@ -106,9 +106,9 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         message = f"spec.engine: this operator has no engine {engine}: write {_choice(case.engines)}"
         return Verdict(Phase.FAILED, "EngineUnavailable", message)
     if case.run is not None and case.run.end_time is None:
-        return _replaced(case, case.run, f"{_WHY[trigger]}: the run that is active is stopped")
+        return _replaced(case, case.run, f"{_why(case, trigger)}: the run that is active is stopped")
     if any(one.active for one in case.seen.drivers):
-        return Verdict(Phase.PENDING, "Replacing", f"{_WHY[trigger]}: the run that was active is being stopped")
+        return Verdict(Phase.PENDING, "Replacing", f"{_why(case, trigger)}: the run that was active is being stopped")
     wanted = case.job.spec.extract
     source = _source(wanted, case.seen.extract)
     if wanted is not None and not source:
@@ -123,7 +123,7 @@ def _start(case: Case, trigger: Trigger) -> Verdict:
         **NO_PROGRESS,
     }
     reads = f", reads {source}" if source else ""
-    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_WHY[trigger]}{reads}", changes, requeue=case.now)
+    return Verdict(Phase.PENDING, "Submitted", f"run {run.id}: {_why(case, trigger)}{reads}", changes, requeue=case.now)
 
 
 def _source(wanted: ExtractRun | None, seen: Extract | None) -> str:
@@ -136,7 +136,9 @@ def _source(wanted: ExtractRun | None, seen: Extract | None) -> str:
 def _without_run(name: str, seen: Extract | None) -> str:
     if seen is None:
         return f"there is an ExtractJob {name} in this namespace, and it has a complete run"
-    return f"ExtractJob {name} has a complete run: it is {seen.phase or 'not looked at yet'}"
+    return f"ExtractJob {name} has a complete run: it is {seen.phase or 'not looked at yet'}" + (
+        f" ({seen.reason})" if seen.reason else ""
+    )
 
 
 def _replaced(case: Case, run: Run, message: str) -> Verdict:
@@ -153,16 +155,23 @@ _AFRESH = (Trigger.SPEC, Trigger.RESTART)
 """What leaves an active run without a purpose."""
 
 _WHY = {
-    Trigger.SPEC: "the spec is new",
+    Trigger.SPEC: "the spec has changed",
     Trigger.RESTART: "restartNonce has changed",
     Trigger.SCHEDULE: "the schedule is due",
 }
 
 
+def _why(case: Case, trigger: Trigger) -> str:
+    """What starts a run. A spec that no run was made of cannot have changed."""
+    return "the job is new" if case.run is None else _WHY[trigger]
+
+
 def _hold(case: Case) -> Verdict:
-    """The job is suspended: what is active waits, or goes where it would not be continued."""
+    """The job is suspended: what is active waits, or goes where it would not be continued. No schedule is due."""
     afresh, run = case.due.trigger in _AFRESH, case.run
     then = "a run starts" if afresh or run is None else f"run {run.id} goes on"
+    if not afresh and run is not None and run.end_time is not None:
+        then = "the schedule goes on"
     message = f"{then} once spec.suspend is false"
     if afresh and run is not None and run.end_time is None:
         return replace(_replaced(case, run, message), phase=Phase.SUSPENDED, reason="Suspended")
@@ -181,7 +190,8 @@ def _finished(case: Case) -> Verdict:
     reason = (past and past.reason) or "Unknown"
     said = ready(before.conditions)
     same = said is not None and before.phase is phase and said.reason == reason
-    return Verdict(phase, reason, said.message if same and said else f"run {run.id if run else ''} is over")
+    written = f": written to {past.uri}" if past and past.uri else ""
+    return Verdict(phase, reason, said.message if same and said else f"run {run.id if run else ''} is over{written}")
 
 
 def _missing(case: Case, run: Run) -> Verdict:

@@ -177,6 +177,7 @@ class Extract:
 
     phase: str = ""
     uri: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from almanac import names
 from almanac.api import PodTemplate, Problem
+from almanac.api.checks import is_inside, place
 
 Raw = Mapping[str, Any]
 Location = tuple[str | int, ...]
@@ -74,6 +75,19 @@ def problems(template: PodTemplate) -> tuple[Problem, ...]:
     """All that a template may not say; empty where it can be merged."""
     shape = (*_metadata(template.metadata), *_shape(template.spec, (*ROOT, "spec")))
     return shape or (*_pod(template.spec), *_containers(template.spec))
+
+
+def unmounted(uri: str, template: PodTemplate) -> tuple[Problem, ...]:
+    """What is wrong with the place of results: a folder on a pod's own disk goes with the pod.
+
+    Kept is what lies below a `mountPath` of the container that computes, as the template gives it.
+    """
+    main = [one for one in template.spec.get("containers") or () if one["name"] == names.CONTAINER]
+    mounts = [mount["mountPath"] for one in main for mount in one.get("volumeMounts") or ()]
+    if place(uri)[0] != "file" or any(is_inside(uri, mount) for mount in mounts):
+        return ()
+    why = f"is a folder of the pod and goes with it: write to s3:// or gs://, or below a mountPath of {names.CONTAINER}"
+    return (Problem(("spec", "output", "uri"), f"{why} in spec.podTemplate", uri),)
 
 
 def _metadata(metadata: Raw) -> Iterator[Problem]:

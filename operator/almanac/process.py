@@ -30,7 +30,7 @@ from almanac.kubeconfig import Access
 from almanac.leader import Election
 from almanac.metrics import CONTENT_TYPE, Metrics, gauge
 from almanac.reconciler import PROGRESS_EVERY, Reconciler
-from almanac.rights import Rights, told
+from almanac.rights import Rights
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
 from almanac.workqueue import WorkQueue, backoff
@@ -153,12 +153,12 @@ class Operator:
                 await asyncio.sleep(delay)
 
     async def _prepare(self) -> None:
-        """Wait until no right is missing and all that is watched is read: no job is looked at before."""
+        """Wait until the rights are there and all that is watched is read: no job is looked at before."""
         failures = 0
         while True:
             try:
                 await self.rights.check()
-                if not self.rights.missing:
+                if not self.rights.obstacle:
                     for resource in WATCHED:
                         await self._compare(resource)
                     return
@@ -304,9 +304,7 @@ class Operator:
     @property
     def obstacle(self) -> str:
         """What this operator lacks to do its work: a right, a CustomResourceDefinition, an answer; empty if nothing."""
-        if self.rights.missing:
-            return told(self.rights.missing)
-        return "" if self._prepared.is_set() else self._waits
+        return self.rights.obstacle or ("" if self._prepared.is_set() else self._waits)
 
     def _shown(self) -> Iterable[Metric]:
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}

@@ -38,7 +38,8 @@ def read_job(document: Raw, *, stored: bool = False) -> Job | JobError:
         _ = job.spec.hash
     except ValidationError as error:
         return invalid_spec(problems(error))
-    wrong = podtemplate.problems(job.spec.pod_template)
+    template = job.spec.pod_template
+    wrong = podtemplate.problems(template) or podtemplate.unmounted(job.spec.output.uri, template)
     return invalid_spec(wrong) if wrong else job
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -78,7 +78,15 @@ _DO = (
 )
 
 
-def _places(namespaces: list[str | None]) -> str:
+def left_alone(namespaces: Sequence[str]) -> str:
+    """Namespaces in which nothing is granted, in a line: which, and what to do."""
+    return (
+        f"this operator may do nothing in {_places(namespaces)}, and goes on with the others: "
+        "create what is gone again and upgrade the chart, or watch it no more (watch.namespaces)"
+    )
+
+
+def _places(namespaces: Sequence[str | None]) -> str:
     if None in namespaces:
         return "all namespaces"
     named = ", ".join(str(one) for one in namespaces[:5])
@@ -92,7 +100,25 @@ class Rights:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
         self._needed = needed(settings)
+        self._namespaces = settings.namespaces
         self.missing: tuple[Right, ...] = ()
+
+    @property
+    def closed(self) -> tuple[str, ...]:
+        """Namespaces in which nothing is granted, while something is in others: most often those that were deleted."""
+        open_ = {one.namespace for one in {*self._needed} - {*self.missing} if one.resource is not LEASES}
+        found = tuple(one for one in self._namespaces if one not in open_)
+        return found if len(found) < len(self._namespaces) else ()
+
+    @property
+    def obstacle(self) -> str:
+        """The rights without which the operator does not do its work, in a line; empty if it has them.
+
+        One team's namespace that was deleted, and took its Role with it, is no obstacle to the runs of all others.
+        """
+        closed = self.closed
+        found = [one for one in self.missing if one.namespace not in closed or one.resource is LEASES]
+        return told(found) if found else ""
 
     async def mind(self) -> None:
         """Ask again whenever the API has forbidden something, and as long as a right is missing."""
@@ -126,9 +152,13 @@ class Rights:
                 break
             missing += [one for one, has in zip(rights, granted, strict=True) if not has]
         before, self.missing = self.missing, tuple(missing)
-        if self.missing and self.missing != before:
-            log.error("%s", told(self.missing))
-        elif before and not self.missing:
+        if self.missing == before:
+            return
+        if self.obstacle:
+            log.error("%s", self.obstacle)
+        if self.closed:
+            log.error("%s", left_alone(self.closed))
+        if not self.missing:
             log.info("no right is missing any more")
 
     def blind(self, path: str) -> bool:

@@ -133,7 +133,8 @@ class Store:
         if document is None:
             return None
         status = tolerant(JobStatus, document.get("status")) or JobStatus()
-        return Extract(str(status.phase or ""), status.result.uri if status.result else "")
+        _, reason, _ = _standing(document)
+        return Extract(str(status.phase or ""), status.result.uri if status.result else "", reason)
 
     def waiting(self, key: Key) -> list[Key]:
         """The jobs that read from an ExtractJob, and have yet to."""

@@ -119,6 +119,8 @@ def of_warning(reason: str, message: str) -> Trouble:
     for part, better in (("exceeded quota", "QuotaExceeded"), ("violates PodSecurity", "PodSecurityViolation")):
         if part in message:
             return Trouble(better, plain(message))
+    if reason == "FailedScheduling":  # the pod's own condition calls it so
+        return Trouble("Unschedulable", plain(message))
     return Trouble(word(reason, "Warning"), plain(message))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ def account(cluster: Cluster) -> Account:
     return Account(cluster)
 
 
-def operator_of(cluster: Cluster, account: Account, identity: str = "a") -> Operator:
-    return Operator(cluster, account.token, namespace=account.home, lease=LEASE, identity=identity)
+def operator_of(cluster: Cluster, account: Account, identity: str = "a", **settings: Any) -> Operator:
+    return Operator(cluster, account.token, namespace=account.home, lease=LEASE, identity=identity, **settings)
 
 
 def says(operator: Operator, page: str) -> str:
@@ -125,11 +126,35 @@ def test_beside_one_that_has_them(cluster: Cluster, ledger: Ledger, account: Acc
             ledger.submit()
             ledger.run()
             old.stop()
-            assert not cluster.client.get("leases", LEASE, namespace=account.home)["spec"].get("holderIdentity")
             with new.hurried(60) as over:
-                over()
-            assert not cluster.client.get("leases", LEASE, namespace=account.home)["spec"].get("holderIdentity")
+                over()  # whoever had the Lease last has it no longer
+            assert cluster.client.get("leases", LEASE, namespace=account.home)["spec"].get("holderIdentity") != "new"
             assert not new.leads
+
+
+@cell(
+    Group.OPERATOR,
+    "A namespace of several that the operator watches is gone when it starts, and comes back",
+    Moment.BEFORE,
+    "It says so, and goes on with the others. When it is there again, and its Role, its jobs are run too.",
+)
+def test_a_namespace_that_is_gone(
+    cluster: Cluster, ledger: Ledger, account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    sales = cluster.make_namespace()
+    with operator_of(cluster, account, namespaces=(cluster.namespace, sales)) as operator:
+        with account.closed(sales):
+            operator.stop()
+            operator.start()
+            cluster.wait(lambda: operator.ready and operator.leads, "the operator to lead")
+            ledger.live()
+            ledger.has_ended()
+            assert operator.metrics['almanac_missing_rights{resource="pods",verb="list"}'] == 1
+        assert errors(caplog)[-1].startswith(f"this operator may do nothing in namespace {sales}, and goes on with")
+        cluster.client.namespace = sales
+        with operator.hurried(60):
+            ledger.live()
+        ledger.has_ended()
 
 
 @cell(

@@ -73,7 +73,7 @@ def cluster(real_api: Any, tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def alone(cluster: Cluster, s3: S3Server) -> Iterator[Finance]:
     """Without the operator of dask-kubernetes."""
-    made = Finance(cluster, s3, "AnomalyJob")
+    made = Finance(cluster, s3)
     image = os.environ[IMAGE]
     with operated(cluster, {"ALMANAC_IMAGE": image, "ALMANAC_DASK_IMAGE": image}):
         yield made

@@ -55,6 +55,16 @@ READS = {"extract": {"name": "entries"}, "columns": {"entity": "account", "time"
 FIRST, SECOND = (f"s3://ledger/raw/runs/{number}" for number in (1, 2))
 
 
+def test_an_event_says_what_starts_a_run() -> None:
+    world = succeeded()
+    world.edit(horizon=7)
+    world.settle()
+    world.edit(restartNonce=1)
+    world.settle()
+    whys = [one.message.partition(": ")[2] for one in world.events if one.reason == "Submitted"]
+    assert whys == ["the job is new", "the spec has changed", "restartNonce has changed"]
+
+
 class TestExtracts:
     """A job that reads what an ExtractJob writes."""
 
@@ -67,6 +77,9 @@ class TestExtracts:
         world.extract = Extract(Phase.RUNNING)
         world.reconcile()
         assert "it is Running" in message(world)
+        world.extract = Extract(Phase.FAILED, reason="AccessDenied")
+        world.reconcile()
+        assert message(world).endswith("it is Failed (AccessDenied)")
         assert not world.created
         world.extract = Extract(Phase.SUCCEEDED, FIRST)
         world.reconcile()
@@ -461,17 +474,35 @@ class TestSuspension:
         assert [one.reason for one in world.events].count("Running") == 2
 
     def test_what_is_finished_stays_so(self) -> None:
-        world = succeeded(schedule="0 3 * * *")
+        world = succeeded()
         world.edit(suspend=True)
         world.settle()
         assert world.told == (Phase.SUCCEEDED, "Completed")
+
+    def test_a_schedule_says_that_it_starts_nothing(self) -> None:
+        world = succeeded(schedule="0 3 * * *")
+        world.edit(suspend=True)
+        world.settle()
+        assert world.told == (Phase.SUSPENDED, "Suspended")
+        assert message(world) == "the schedule goes on once spec.suspend is false"
         world.wait(days=3)
         world.settle()
-        assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert world.told == (Phase.SUSPENDED, "Suspended")
+        assert len(world.created) == 1
         world.edit(suspend=False)
         world.settle()
         assert world.status.run is not None
         assert (world.status.run.number, world.status.run.trigger) == (2, Trigger.SCHEDULE)
+
+    def test_a_schedule_that_goes_on_in_time_stands_where_it_stood(self) -> None:
+        world = succeeded(schedule="0 3 * * *")
+        world.edit(suspend=True)
+        world.settle()
+        world.edit(suspend=False)
+        world.settle()
+        assert world.told == (Phase.SUCCEEDED, "Completed")
+        assert world.status.result is not None
+        assert message(world).endswith(f"is over: written to {world.status.result.uri}")
 
     def test_a_driver_that_finished_before_it_could_be_suspended(self) -> None:
         world = running()

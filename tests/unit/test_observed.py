@@ -281,6 +281,11 @@ def test_warnings(message: str, reason: str) -> None:
     assert troubles.of_warning(warned.reason, warned.message) == troubles.Trouble(reason, message)
 
 
+def test_a_pod_without_a_node_has_one_reason_whoever_says_so() -> None:
+    told = troubles.of_warning("FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu.")
+    assert told == troubles.Trouble("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+
+
 def test_events_of_both_apis_are_read() -> None:
     old = raw.event(DRIVER, "FailedMount", "no secret")
     new = {key: old[key] for key in ("type", "metadata", "reason")}

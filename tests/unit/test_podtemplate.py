@@ -210,3 +210,24 @@ def test_what_is_nested_without_end_is_refused() -> None:
         deep = {"x": deep}
     read = read_job(document(podTemplate={"spec": {"affinity": deep}}))
     assert isinstance(read, JobError)
+
+
+PVC: Raw = {
+    "volumes": [{"name": "lake", "persistentVolumeClaim": {"claimName": "lake"}}],
+    "containers": [{"name": "almanac", "volumeMounts": [{"name": "lake", "mountPath": "/lake/"}]}],
+}
+
+
+@pytest.mark.parametrize("uri", ["out/cdnow", "/tmp/out", "/lakes", "/lake/../etc", "file:///data/out"])  # noqa: S108
+def test_results_do_not_go_with_the_pod(uri: str) -> None:
+    refused = read_job(document(output__uri=uri, podTemplate={"spec": PVC}))
+    assert isinstance(refused, JobError)
+    assert refused.message == (
+        "spec.output.uri: is a folder of the pod and goes with it: write to s3:// or gs://, or below a mountPath of "
+        f'almanac in spec.podTemplate (got "{uri}")'
+    )
+
+
+@pytest.mark.parametrize("uri", ["s3://lake/out", "gs://lake/out", "/lake", "/lake/out", "file:///lake/out"])
+def test_results_that_are_kept(uri: str) -> None:
+    assert not isinstance(read_job(document(output__uri=uri, podTemplate={"spec": PVC})), JobError)

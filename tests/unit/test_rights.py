@@ -17,10 +17,11 @@ from tools import chart
 
 
 class Api:
-    """Allows everything but some verbs for some kinds, and keeps what it was asked."""
+    """Allows everything but some verbs for some kinds, and all in some namespaces, and keeps what it was asked."""
 
     def __init__(self, *denied: tuple[str, str]) -> None:
         self.denied = {*denied}
+        self.closed: set[str] = set()
         self.asked: list[Mapping[str, str]] = []
         self.forbidden = asyncio.Event()
         self.error: ApiError | None = None
@@ -29,6 +30,8 @@ class Api:
         self.asked.append(attributes)
         if self.error is not None:
             raise self.error
+        if attributes.get("namespace") in self.closed and attributes["resource"] != "leases":
+            return False
         return (attributes["verb"], attributes["resource"]) not in self.denied
 
 
@@ -99,6 +102,34 @@ def test_where_nothing_can_be_read() -> None:
     assert not rights.blind(PODS.path("sales"))
     assert not rights.blind(JOBS["ForecastJob"].path("finance"))
     assert not rights.blind(DRIVERS.path("finance"))
+
+
+def test_a_namespace_without_any_right_is_no_obstacle_for_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    api = Api()
+    rights = rights_of(api, namespaces=("finance", "sales", "home"), lease="op", namespace="home")
+    api.closed = {"sales", "home"}
+    checked(rights)
+    assert (rights.closed, rights.obstacle) == (("sales", "home"), "")
+    assert "may do nothing in namespaces sales, home, and goes on with the others: create" in caplog.text
+    assert rights.blind(PODS.path("sales"))
+    assert not rights.blind(PODS.path("finance"))
+    api.denied.add(("list", "pods"))
+    checked(rights)
+    assert rights.closed == ("sales", "home")
+    assert rights.obstacle.startswith("this operator may not list pods in namespace finance: upgrade")
+    api.closed = {"finance", "sales", "home"}
+    checked(rights)
+    assert rights.closed == ()
+    assert "create jobs.batch in namespaces finance, sales, home" in rights.obstacle.replace(", patch, delete", "")
+
+
+def test_no_lease_is_an_obstacle_wherever_it_is() -> None:
+    api = Api(("update", "leases"))
+    api.closed = {"home"}
+    rights = rights_of(api, namespaces=("finance", "home"), lease="op", namespace="home")
+    checked(rights)
+    assert rights.closed == ("home",)
+    assert rights.obstacle.startswith("this operator may not update leases.coordination.k8s.io in namespace home:")
 
 
 def test_a_lease_is_asked_for_by_name_where_there_is_an_election() -> None:

@@ -199,7 +199,8 @@ class Output(Model):
     """Where results go, and how they are kept."""
 
     uri: Uri
-    """Folder in which each run gets a folder of its own (runs/{run id}/); latest.json names the newest complete one."""
+    """Folder in which each run gets a folder of its own (runs/{run id}/); latest.json names the newest complete one. In
+    a cluster it is in a bucket, or on a volume that podTemplate mounts."""
     layout: Layout = Layout.BUCKETED
     """bucketed: a few files, sorted and split by a hash of the entity. perEntity: besides, a folder with a model for
     each entity, in the shape of a saved Spark ML model; for at most 10 000 entities."""

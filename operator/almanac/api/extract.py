@@ -215,7 +215,8 @@ class ExtractOutput(Output):
     """Where the data set goes, and how many versions of it are kept."""
 
     uri: Uri = f"data/raw/{TABLE}"
-    """Folder in which each run gets a folder of its own (runs/{run id}/); latest.json names the newest complete one."""
+    """Folder in which each run gets a folder of its own (runs/{run id}/); latest.json names the newest complete one. In
+    a cluster it is in a bucket, or on a volume that podTemplate mounts."""
 
 
 class ExtractSpec(JobSpec):

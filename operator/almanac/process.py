@@ -308,7 +308,8 @@ class Operator:
 
     def _shown(self) -> Iterable[Metric]:
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
-        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
+        ages = {path: age for path, age in self.pulse.ages().items() if not self.rights.blind(path)}
+        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in ages.items()}
         yield gauge("almanac_jobs", self.store.standings())
         yield gauge("almanac_objects", objects)
         yield gauge("almanac_schedule_delay_seconds", self.store.delays(datetime.now(UTC)))

@@ -72,6 +72,8 @@ class Operator:
         self._prepared = asyncio.Event()
         self._waits = "what is watched has not been read yet"
         self._election: Election | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self._outdated = False
         metrics.observe(self._shown)
 
     def changed(self, raw: dict[str, Any], *, listed: bool) -> None:
@@ -89,24 +91,36 @@ class Operator:
         if key is not None:
             self._queue.add(key)
 
-    async def run(self) -> None:
-        """Run until a signal asks the process to stop."""
+    async def run(self) -> bool:
+        """Run until a signal asks the process to stop; or, and then it is True, until all that is known is wrong."""
+        self._main = asyncio.current_task()
         tasks = self._tasks()
         self._queue.start()
         self._questions.start()
         try:
             await self._watch()
         except asyncio.CancelledError:
-            log.info("asked to stop")
+            if not self._outdated:
+                log.info("asked to stop")
         finally:
             log.info("stopping")
-            await asyncio.gather(self._queue.drain(GRACE), self._questions.drain(0))
+            await asyncio.gather(self._queue.drain(0 if self._outdated else GRACE), self._questions.drain(0))
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._flush()
+            if not self._outdated:  # what was to be told has not happened
+                await self._flush()
             if self._election is not None:
                 await self._election.release()
+        return self._outdated and self._main is not None and not self._main.uncancel()
+
+    def _begin_anew(self) -> None:
+        """Give up what is known, and the watches: they are ahead of the cluster, and would not hear what it does."""
+        if not self._outdated and self._main is not None:
+            log.error("the cluster is older than it was, as after a restore from a backup: everything is read anew")
+            self._outdated = True
+            self._lost()
+            self._main.cancel()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         """What goes on beside the watches. Made before them: kopf ends what is made after it."""
@@ -165,7 +179,7 @@ class Operator:
             return self._won()
         settings = self.settings
         self._election = Election(self._cluster, settings.namespace, settings.lease, settings.identity)
-        return await self._election.run(self._won, self._lost)
+        return await self._election.run(self._won, self._lost, self._begin_anew)
 
     def _won(self) -> None:
         """Begin to look at jobs."""
@@ -240,8 +254,12 @@ class Operator:
                 continue
             uids: set[str] = set()
             version = 0
+            known = self.store.versions(resource.kind)
             async for page in self._cluster.list(resource, namespace, **query):
                 version = version or version_of(page)
+                if known.are_after(page):
+                    self._begin_anew()
+                    return
                 for raw in page["items"]:
                     uids.add(raw["metadata"]["uid"])
                     key = self.store.put(raw)
@@ -290,7 +308,8 @@ class Operator:
 
     def _shown(self) -> Iterable[Metric]:
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
-        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
+        ages = {path: age for path, age in self.pulse.ages().items() if not self.rights.blind(path)}
+        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in ages.items()}
         yield gauge("almanac_jobs", self.store.standings())
         yield gauge("almanac_objects", objects)
         yield gauge("almanac_schedule_delay_seconds", self.store.delays(datetime.now(UTC)))
@@ -351,15 +370,17 @@ async def serve(operator: Operator, port: int) -> web.AppRunner:
 
 async def run(access: Access, settings: Settings) -> None:
     """Run the operator until a signal asks it to stop."""
-    metrics = Metrics()
-    async with Cluster(access, counted=metrics.request) as cluster:
-        operator = Operator(cluster, settings, metrics)
-        runner = await serve(operator, settings.metrics_port) if settings.metrics_port else None
-        try:
-            await operator.run()
-        finally:
-            if runner is not None:
-                await runner.cleanup()
+    again = True
+    while again:
+        metrics = Metrics()
+        async with Cluster(access, counted=metrics.request) as cluster:
+            operator = Operator(cluster, settings, metrics)
+            runner = await serve(operator, settings.metrics_port) if settings.metrics_port else None
+            try:
+                again = await operator.run()
+            finally:
+                if runner is not None:
+                    await runner.cleanup()
 
 
 class JsonLog(logging.Formatter):

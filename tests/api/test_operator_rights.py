@@ -177,7 +177,8 @@ def test_lost_for_one_kind(
         with account.without("get anomalyjobs", "list anomalyjobs", "watch anomalyjobs", "patch anomalyjobs/status"):
             cluster.server.drop_watches()
             path = f"/apis/almanac.dev/v1alpha1/namespaces/{cluster.namespace}/anomalyjobs"
-            cluster.wait(lambda: silence(operator, path) > handlers.DEAD, "the watch to be dead")
+            cluster.wait(lambda: "anomalyjobs" in says(operator, "readyz"), "the operator to say what it lacks")
+            cluster.wait(lambda: "/extractjobs has heard" in says(operator, "healthz"), "silence to count as death")
             assert "get, list, watch anomalyjobs.almanac.dev in" in says(operator, "readyz")
             assert "patch anomalyjobs.almanac.dev/status in" in says(operator, "readyz")
             assert path not in says(operator, "healthz")
@@ -185,6 +186,8 @@ def test_lost_for_one_kind(
             ledger.live()
             ledger.has_lived()
             assert operator.leads
+            assert path not in says(operator, "healthz")
+            assert not [name for name in operator.metrics if name.endswith(f'{{path="{path}"}}')]
             assert not entries.drivers
             assert any(one.startswith("this operator may not get, list, watch anomalyjobs") for one in errors(caplog))
         with operator.hurried(60):
@@ -223,10 +226,6 @@ def test_rights_that_only_some_runs_need(cluster: Cluster, ledger: Ledger, accou
         silent = Ledger(cluster, anomalies.document)
         silent.submit(startDeadlineSeconds=1)
         assert "spec.startDeadlineSeconds" in silent.until(Phase.FAILED, "StartDeadlineExceeded")
-
-
-def silence(operator: Operator, path: str) -> float:
-    return operator.metrics[f'almanac_watch_silence_seconds{{path="{path}"}}']
 
 
 def forbidden(operator: Operator) -> float:

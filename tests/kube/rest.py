@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,10 @@ class Embedded:
         """Compact: the version from which on watches can start."""
         self.api.objects.compact()
         return self.api.objects.oldest
+
+    def back_up(self) -> Callable[[bool], None]:
+        """See `Objects.back_up`."""
+        return self.api.objects.back_up()
 
     # Requests
 
@@ -221,6 +225,8 @@ class Embedded:
                 except TimeoutError:
                     if query.get("allowWatchBookmarks") in ("true", "1"):
                         yield self._bookmark(resource, {})
+                    continue
+                if change.version <= since:  # a watch from the future hears nothing until that has come
                     continue
                 if kind := _seen(change, selects):
                     yield line(kind, change.object)

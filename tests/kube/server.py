@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, Self
@@ -153,6 +153,19 @@ class Server:
             yield
         finally:
             self._wait(self._listen())
+
+    def back_up(self) -> Callable[[bool], None]:
+        """See `Cluster.back_up`: of the embedded API, with whose controllers this is."""
+        backend, controllers = self._backend, self.controllers
+        assert isinstance(backend, Embedded)
+        assert controllers is not None
+        restore = self.call(backend.back_up)
+
+        def put_back(ahead: bool) -> None:
+            self.call(restore, ahead)
+            self.call(controllers.begin_anew)
+
+        return put_back
 
     async def _leave(self) -> None:
         await self._site.stop()

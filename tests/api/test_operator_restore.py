@@ -22,7 +22,7 @@ from operators import Ledger, Operator
 
 LEASE = "almanac-operator"
 FAULT = "The cluster is restored from a backup of etcd"
-READ = "All is read anew within seconds. The run goes on as the backup has it: with its driver, once, and to its end."
+READ = "Leader and standby read all anew. The run goes on as the backup has it: with its driver, once, and to its end."
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def named(cluster: Cluster, name: str) -> Ledger:
 
 @cell(Group.API, FAULT, Moment.BEFORE, "What the backup has not is done again, under the same names.")
 @cell(Group.API, FAULT, Moment.WHILE, READ)
-@cell(Group.API, FAULT, Moment.PUBLISHING, "The driver runs once more, finds its run complete, and says so again.")
-@cell(Group.API, FAULT, Moment.AFTER, "Later runs are forgotten, and leave no trace: jobs can be run again.")
+@cell(Group.API, FAULT, Moment.PUBLISHING, "What its driver reports once more is the run's end, and told once.")
+@cell(Group.API, FAULT, Moment.AFTER, "Later runs are forgotten, and can be asked for again.")
 @pytest.mark.parametrize("ahead", [False, True], ids=["versions go back", "versions jump ahead"])
 def test_a_restore(cluster: Cluster, ahead: bool, caplog: pytest.LogCaptureFixture) -> None:
     """With an operator that leads, and one that stands by."""

@@ -30,12 +30,17 @@ def newest(job: ExtractJob) -> str:
     return f"{job.spec.output.uri.rstrip('/')}/{pointer['path']}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Extract:
     """A data set: a table of a database as of one moment."""
 
     folder: Location
     report: dict[str, Any]
+
+    def __repr__(self) -> str:
+        job, rows = self.report["job"], self.report["source"]["rows"]
+        about = f"{job['namespace']}/{job['name']}, run {self.report['run']}: {rows:,} rows"
+        return f"<{type(self).__name__} of {about} in {self.folder.uri}>"
 
     @property
     def paths(self) -> list[str]:

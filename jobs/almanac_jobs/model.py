@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,22 +47,34 @@ def load(uri: str, storage: Storage | None = None) -> Model | EntityModel | Anom
     """The newest complete run below an output's URI, the run whose folder `uri` is, or the model of an entity's folder.
 
     Raises:
-        JobError: SourceNotFound if there is nothing of these, InvalidSpec if it was written by a newer Almanac, and
-            what storage refuses.
+        JobError: SourceNotFound if there is nothing of these, InvalidSpec if it was written by a newer Almanac,
+            NotInstalled if a detector needs what is not there, and what storage refuses.
+    """
+    found = read(uri, storage)
+    if not isinstance(found, Findings):
+        return found
+    try:
+        from almanac_jobs.scoring import AnomalyRun  # only now: it takes libraries that others do without
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("almanac"):
+            raise
+        missing = f"uri: anomalies need {error.name}, which is not installed: pip install 'almanac[anomaly]'"
+        raise JobError(Reason.NOT_INSTALLED, missing) from error
+    return AnomalyRun.load(found.folder, found.report)
+
+
+def read(uri: str, storage: Storage | None = None) -> Model | EntityModel | Findings | Extract:
+    """As `load`, but of an AnomalyJob what it has found, without the detector and the libraries that this takes.
+
+    Raises:
+        JobError: as `load`.
     """
     place = open_location(uri, storage, field="uri")
     pointer = latest(place)
     folder = place / pointer["path"] if pointer else place
     report = document(folder / REPORT)
     if report is not None and report["job"]["kind"] == "AnomalyJob":
-        try:
-            from almanac_jobs.scoring import AnomalyRun  # only now: it takes libraries that others do without
-        except ModuleNotFoundError as error:
-            if str(error.name).startswith("almanac"):
-                raise
-            missing = f"uri: anomalies need {error.name}, which is not installed: pip install 'almanac[anomaly]'"
-            raise JobError(Reason.NOT_INSTALLED, missing) from error
-        return AnomalyRun.load(folder, report)
+        return Findings(folder, report)
     if report is not None and report["job"]["kind"] == "ExtractJob":
         return Extract(folder, report)
     if report is not None:
@@ -108,7 +121,7 @@ class EntityModel:
         return forecast_table(self.parameters, horizon, self.settings, levels)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Results:
     """The tables of a run of any kind. Tables are Arrow's: `.to_pandas()` makes frames of them."""
 
@@ -119,6 +132,11 @@ class Results:
 
     listing: ClassVar[str]
     """The table with one row an entity."""
+
+    def __repr__(self) -> str:
+        job, entities = self.report["job"], self.report["entities"]
+        about = f"{job['namespace']}/{job['name']}, run {self.report['run']}: {entities:,} entities"
+        return f"<{type(self).__name__} of {about} in {self.folder.uri}>"
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -194,7 +212,7 @@ class Results:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Model(Results):
     """The models that a ForecastJob has fitted, and its tables."""
 
@@ -240,6 +258,34 @@ class Model(Results):
         """As `forecast` for all entities, a bucket at a time: memory holds one."""
         for part in self.parts("parameters"):
             yield forecast_table(part, horizon, self.settings, levels)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Findings(Results):
+    """What a run of an AnomalyJob has found: its tables and explanations."""
+
+    listing = "entities"
+
+    def scores(self, entity: Entity) -> pa.Table:
+        """One entity's rows with their scores, by time. Raises UnknownEntityError."""
+        return self.rows_of("scores", entity)
+
+    def contributions(self, entity: Entity) -> pa.Table:
+        """The reasons of one entity's flagged rows. Raises UnknownEntityError."""
+        return self.rows_of("contributions", entity)
+
+    def explanation(self, entity: Entity) -> dict[str, Any] | None:
+        """What explanations/{entity}.json says; None for an entity without one. Raises UnknownEntityError."""
+        known = self.rows_of(self.listing, entity).column("entity")[0]
+        data = objects.read(self.folder / "explanations" / f"{per_entity.encode(str(known.as_py()))}.json")
+        document: dict[str, Any] | None = None if data is None else json.loads(data)
+        return document
+
+    def oddest(self, count: int) -> pa.Table:
+        """The `count` entities with the most flagged rows: entity, rows, flagged, score, mean_score."""
+        order = [("flagged", "descending"), ("score", "descending"), ("entity", "ascending")]
+        odd = [part.sort_by(order).slice(0, count) for part in self.parts(self.listing)]
+        return pa.concat_tables(odd).sort_by(order).slice(0, count)
 
 
 def _may_hold(group: pq.RowGroupMetaData, entity: Entity) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 
 from almanac.api import JobError, Reason
-from almanac_jobs import objects, per_entity
+from almanac_jobs import objects
 from almanac_jobs.anomaly import artefact, explanations
 from almanac_jobs.anomaly.artefact import Model
 from almanac_jobs.anomaly.features import Floats32
 from almanac_jobs.anomaly.matrix import Flags, Floats
 from almanac_jobs.judged import prepared
-from almanac_jobs.model import Entity, Results
+from almanac_jobs.model import Findings
 from almanac_jobs.storage import Location
 
 
-@dataclass(frozen=True, slots=True)
-class AnomalyRun(Results):
-    """A detector, and the tables of the run that has trained it.
+@dataclass(frozen=True, slots=True, repr=False)
+class AnomalyRun(Findings):
+    """A detector, and what the run that has trained it has found.
 
     A frame is an Arrow table, or what `pyarrow.table` takes (a pandas frame, a mapping of columns), with the columns
     that the source of the job has: the features', and with preset ledger entity and time, besides which rows of the run
@@ -33,8 +32,6 @@ class AnomalyRun(Results):
     """
 
     model: Model
-
-    listing = "entities"
 
     @classmethod
     def load(cls, folder: Location, report: dict[str, Any]) -> AnomalyRun:
@@ -72,21 +69,6 @@ class AnomalyRun(Results):
         told = explanations.reasons(self.model.schema.names, shown, self.model.trained.contributions(values), top)
         rows = pa.table({"row": pa.array(np.arange(len(values)))})
         return explanations.table(rows, self.model.scale.scores(margins), told)
-
-    def scores(self, entity: Entity) -> pa.Table:
-        """One entity's rows with their scores, by time. Raises UnknownEntityError."""
-        return self.rows_of("scores", entity)
-
-    def contributions(self, entity: Entity) -> pa.Table:
-        """The reasons of one entity's flagged rows. Raises UnknownEntityError."""
-        return self.rows_of("contributions", entity)
-
-    def explanation(self, entity: Entity) -> dict[str, Any] | None:
-        """What explanations/{entity}.json says; None for an entity without one. Raises UnknownEntityError."""
-        known = self.rows_of(self.listing, entity).column("entity")[0]
-        data = objects.read(self.folder / "explanations" / f"{per_entity.encode(str(known.as_py()))}.json")
-        document: dict[str, Any] | None = None if data is None else json.loads(data)
-        return document
 
     def _judged(self, frame: Any) -> tuple[Floats32, Floats]:
         values = prepared(_table(frame), self.model.schema, self.model.ledger, self._history())

@@ -135,6 +135,12 @@ def _open_s3(field: str, storage: Storage | None) -> Location:
 _REFRESHED_BY_PYARROW = {"assume-role-with-web-identity", "container-role", "iam-role"}
 
 
+_NO_CREDENTIALS = (
+    "none found, so the request was anonymous: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in a cluster as keys "
+    "of the Secret that spec.storage.secretName names"
+)
+
+
 def _s3_credentials(session: Any) -> tuple[dict[str, Any], str]:
     """Credentials as pyarrow takes them, and where they came from.
 
@@ -143,7 +149,7 @@ def _s3_credentials(session: Any) -> tuple[dict[str, Any], str]:
     """
     found = session.get_credentials()
     if found is None:
-        return {"anonymous": True}, "none found, so the request was anonymous"
+        return {"anonymous": True}, _NO_CREDENTIALS
     if found.method in _REFRESHED_BY_PYARROW:
         return {}, f"from {found.method}"
     keys = found.get_frozen_credentials()

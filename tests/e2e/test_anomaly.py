@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ pytest.importorskip("xgboost", reason="the extra `anomaly` is not installed")
 
 import xgboost
 
-import almanac_jobs
+import almanac_jobs.anomaly
 from almanac.api import JobError
 from almanac.cli import main
 from almanac_jobs import judged, verdicts
+from almanac_jobs.model import Findings, read
 from almanac_jobs.scoring import AnomalyRun
 from anomalies import entries, job
 from ledgers import write_job, write_parquet
@@ -240,7 +242,11 @@ def test_show_tells_an_entity(ledger_run: Path) -> None:
     assert "rows are flagged" in shown.stdout
     assert "because of" in shown.stdout
     listed = CliRunner().invoke(main, ["show", str(ledger_run / "out")], catch_exceptions=False)
-    assert "12 entities, among them:" in listed.stdout
+    first, head, oddest, *_ = listed.stdout.splitlines()
+    assert (first, head.split()[:3]) == ("12 entities", ["the", "oddest", "flagged"])
+    reasons = whole(loaded(ledger_run), "contributions")
+    flagged = Counter(reasons.filter(pc.field("rank") == 1).column("entity").to_pylist())
+    assert int(oddest.split()[1]) == max(flagged.values()) == flagged[oddest.split()[0]]
     refused = CliRunner().invoke(main, ["show", str(ledger_run / "out"), "--entity", entity, "--horizon", "3"])
     assert refused.exit_code == 2
 
@@ -349,6 +355,24 @@ def test_bad_input(
     report = run(tmp_path, table, **fields)
     assert (report["reason"], words in report["message"]) == (reason, True), report["message"]
     assert not (tmp_path / "out" / "runs").exists() or not any((tmp_path / "out" / "runs").iterdir())
+
+
+def test_what_was_found_is_read_without_them(ledger_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(almanac_jobs, "scoring")
+    monkeypatch.delattr(almanac_jobs.anomaly, "artefact")
+    for name in ("almanac_jobs.scoring", "almanac_jobs.anomaly.artefact"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    out = str(ledger_run / "out")
+    with pytest.raises(JobError, match=r"pip install 'almanac\[anomaly\]'"):
+        almanac_jobs.load(out)
+    found = read(out)
+    assert isinstance(found, Findings)
+    odd = found.oddest(1).to_pylist()[0]
+    explanation = found.explanation(odd["entity"])
+    assert explanation is not None
+    assert explanation["flagged"] == odd["flagged"]
+    assert repr(found) == f"<Findings of default/entries, run {found.report['run']}: 12 entities in {found.folder.uri}>"
 
 
 def test_without_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,17 @@ def test_submit(api: Server, almanac: Command) -> None:
     assert (sent.query["dryRun"], sent.query["force"], sent.body["spec"]["horizon"]) == ("All", "true", 3)
 
 
+def test_submit_says_how_to_run_a_job_again(api: Server, almanac: Command) -> None:
+    done = job("Succeeded", "Completed", restartNonce=2)
+    api.answer("GET", LEDGER, (200, done))
+    api.answer("PATCH", LEDGER, (200, done))
+    assert almanac("submit", "-f", "job.yaml") == (
+        0,
+        "forecastjob.almanac.dev/ledger unchanged in namespace default\n",
+        "its run is over: --set spec.restartNonce=3 runs it again\n",
+    )
+
+
 def test_submit_checks_everything_first(api: Server, almanac: Command) -> None:
     code, out, err = almanac("submit", "-f", "job.yaml", "-f", "bad.yaml")
     assert (code, out) == (64, "")
@@ -106,7 +117,7 @@ def test_submit_waits(api: Server, almanac: Command) -> None:
     assert code == 65
     assert json.loads(out)["status"]["phase"] == "Failed"
     assert [line.split(" ", 1)[1] for line in err.splitlines()] == [
-        "ledger waits for the operator",
+        "ledger waits for an operator of namespace default",
         "ledger Running fit 62% Running: so it is",
         "ledger Failed DataError: so it is",
     ]
@@ -181,8 +192,31 @@ def test_results(api: Server, almanac: Command) -> None:
     assert almanac("results", "ledger", "-o", "uri") == (0, f"{URI}\n", "")
     assert json.loads(almanac("results", "ledger", "-o", "json")[1]) == RESULT
     assert yaml.safe_load(almanac("results", "ledger", "-o", "yaml")[1]) == RESULT
-    assert "mase 0.870" in almanac("results", "ledger")[1]
+    assert "MASE 0.870 (seasonal naive 1)" in almanac("results", "ledger")[1]
     assert "seasonalnaive_mase  1.0000" in almanac("results", "ledger", "-o", "wide")[1]
+
+
+def test_results_of_an_earlier_run(api: Server, almanac: Command) -> None:
+    status = {"result": RESULT, "run": {"id": "20261122-021500-aaaaaa", "driver": "ledger-aaaaaa"}}
+    api.answer("GET", LEDGER, (200, job("Failed", "DataError", status=status)))
+    said = "of an earlier run: 20261122-021500-aaaaaa has failed (DataError)"
+    assert almanac("results", "ledger")[2] == f"These are results {said}\n"
+    assert said in almanac("status", "ledger")[1]
+    assert almanac("results", "ledger", "-o", "uri") == (0, f"{URI}\n", "")
+
+
+def test_a_schedule_that_is_suspended_has_no_next_run(api: Server, almanac: Command) -> None:
+    status = {"nextScheduleTime": "2026-11-22T02:15:00Z"}
+    api.answer("GET", LEDGER, (200, job("Suspended", "Suspended", status=status, suspend=True, schedule="15 2 * * *")))
+    assert almanac("status", "ledger")[1].splitlines()[-1] == (
+        "Next run  none: spec.suspend is true (`almanac cancel --undo ledger`)"
+    )
+
+
+def test_no_operator_looks_at_a_job(api: Server, almanac: Command) -> None:
+    api.answer("GET", LEDGER, (200, job()))
+    told = "none: no operator has looked at it yet. Is one there that watches namespace default?"
+    assert told in almanac("status", "ledger")[1]
 
 
 def test_no_results(api: Server, almanac: Command) -> None:

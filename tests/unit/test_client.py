@@ -244,6 +244,14 @@ def test_missing_names_the_nearest(api: Server, client: Client) -> None:
         client.status("legder")
 
 
+def test_missing_names_the_kind_that_has_it(api: Server, client: Client) -> None:
+    api.answer("GET", f"{JOBS}/journal", missing("journal"))
+    api.answer("GET", f"{JOBS.replace('forecastjobs', 'anomalyjobs')}/journal", (200, job()))
+    api.answer("GET", JOBS, (200, {"items": [], "metadata": {}}))
+    with pytest.raises(NotFoundError, match=r"journal in namespace default, did you mean aj/journal\?"):
+        client.status("journal")
+
+
 def test_missing_names_the_namespace(api: Server, client: Client) -> None:
     elsewhere = job()
     elsewhere["metadata"]["namespace"] = "finance"

@@ -81,7 +81,10 @@ def kubectl(arguments: list[str]) -> None:
         assert rest[0].partition("/")[0] in ours | KUBERNETES, rest[0]
 
 
-KUBERNETES = {"almanac", "applications", "configmap", "crd", "deployment", "job", "lease", "namespace", "pods"}
+KUBERNETES = {
+    *("almanac", "applications", "clusterrole", "clusterrolebinding", "configmap", "crd", "deployment", "job", "lease"),
+    *("namespace", "pods"),
+}
 """What kubectl calls the category of our kinds, and kinds that are not ours."""
 
 

@@ -124,6 +124,7 @@ def test_s3_without_credentials_is_anonymous(s3: S3Server, monkeypatch: pytest.M
     assert "HTTP_AUTHORIZATION" not in s3.requests[-1]
     assert error.reason is Reason.ACCESS_DENIED
     assert "credentials: none found" in error.message
+    assert error.message.endswith("as keys of the Secret that spec.storage.secretName names")
 
 
 def test_credentials_of_a_workload_are_left_to_the_store_client(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

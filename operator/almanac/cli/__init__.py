@@ -14,7 +14,7 @@ COMMANDS = {
     "run": "Run a job on this machine.",
     "extract": "Write a table of a database as Parquet.",
     "validate": "Check job files and report every problem at once.",
-    "show": "Draw the forecast of one entity.",
+    "show": "Draw the forecast of one entity, or tell its anomalies.",
     "render": "Print what the operator would create for a job.",
     "submit": "Bring jobs into a cluster, and watch them.",
     "status": "Show where jobs in a cluster stand, and why.",

@@ -32,7 +32,8 @@ def results(client: Client, name: str, output: str) -> None:
 
     Ends with 66 if no run is complete yet.
     """
-    result = client.results(name)
+    record = client.status(name)
+    result = record.result or client.results(name)
     if output == "uri":
         click.echo(result.uri)
     elif output == "json":
@@ -41,6 +42,8 @@ def results(client: Client, name: str, output: str) -> None:
         click.echo(tables.to_yaml(result.model_dump(mode="json")), nl=False)
     else:
         _tell(result, wide=output == "wide")
+        if note := tables.outdated(record):
+            click.secho(f"These are results {note}", dim=True, err=True)
 
 
 def _tell(result: Result, *, wide: bool) -> None:

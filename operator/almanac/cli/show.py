@@ -19,9 +19,8 @@ from almanac.api.errors import JobError, Reason
 
 if TYPE_CHECKING:
     from almanac_jobs.extracted import Extract
-    from almanac_jobs.model import EntityModel, Model, Results
+    from almanac_jobs.model import EntityModel, Findings, Model
     from almanac_jobs.report.highlights import Fan
-    from almanac_jobs.scoring import AnomalyRun
 
 LISTED = 10
 """Entities that are named where none was asked for."""
@@ -66,13 +65,15 @@ class Oddities:
 
 @click.command(epilog=EPILOG)
 @click.argument("uri")
-@click.option("-e", "--entity", metavar="NAME", help="The entity; without it, a few are listed.")
+@click.option("-e", "--entity", metavar="NAME", help="The entity; without it, a few are listed, or the oddest.")
 @click.option("--horizon", type=click.IntRange(1, 10_000), metavar="PERIODS", help="Forecast further, or less far.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: a .png or .svg file."
 )
 def show(uri: str, entity: str | None, horizon: int | None, output: Path | None) -> None:
-    """Draw the forecast of one entity, with its history, status, scores and parameters; or tell its anomalies.
+    """Draw the forecast of one entity, or tell its anomalies and why.
+
+    Of a forecast it shows the history, status, scores and parameters too.
 
     URI is the output.uri of a job, or the folder of one of its runs.
     """
@@ -98,11 +99,10 @@ def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | Odditi
         JobError: if there is no complete run, or it has no such entity.
     """
     try:
-        import almanac_jobs
         from almanac_jobs.extracted import Extract
-        from almanac_jobs.model import EntityModel, Model, UnknownEntityError
+        from almanac_jobs.model import EntityModel, Model, UnknownEntityError, read
 
-        model = almanac_jobs.load(uri)
+        model = read(uri)
     except ImportError as error:
         raise JobError(
             Reason.NOT_INSTALLED,
@@ -114,7 +114,7 @@ def look_up(uri: str, entity: str | None, horizon: int | None) -> Shown | Odditi
     if isinstance(model, EntityModel):
         return _alone(model, entity, horizon)
     if entity is None:
-        _list(model, uri)
+        _list(model, uri) if isinstance(model, Model) else _oddest(model, uri)
         return None
     try:
         return _of_run(model, entity, horizon) if isinstance(model, Model) else _odd(model, entity)
@@ -137,7 +137,7 @@ def _of_run(model: Model, entity: str, horizon: int | None) -> Shown:
     )
 
 
-def _odd(model: AnomalyRun, entity: str) -> Oddities:
+def _odd(model: Findings, entity: str) -> Oddities:
     """An entity of a run of an AnomalyJob."""
     row = model.rows_of("entities", entity).to_pylist()[0]
     job = model.report["job"]
@@ -227,7 +227,7 @@ def _contents(extract: Extract, uri: str) -> None:
     click.echo(f"In Python: almanac_jobs.load({uri!r}).to_table()")
 
 
-def _list(model: Results, uri: str) -> None:
+def _list(model: Model, uri: str) -> None:
     """A few entities, and how to see one."""
     from almanac_jobs.report.words import entities
 
@@ -235,6 +235,23 @@ def _list(model: Results, uri: str) -> None:
     click.echo(f"{entities(total)}{', among them' if total > len(some) else ''}:")
     for one in some:
         click.echo(f"  {one}")
+    _go_on(uri, some)
+
+
+def _oddest(model: Findings, uri: str) -> None:
+    """The entities with the most flagged rows, and how to see why."""
+    from almanac_jobs.report.words import count, entities
+
+    found, console = model.oddest(LISTED).to_pylist(), Console(highlight=False)
+    console.print(Text(entities(int(model.report["entities"])), style="bold"))
+    table = _table("the oddest", "flagged", "of rows", "highest score")
+    for one in found:
+        table.add_row(str(one["entity"]), count(one["flagged"]), count(one["rows"]), f"{one['score']:.4f}")
+    console.print(table)
+    _go_on(uri, [one["entity"] for one in found])
+
+
+def _go_on(uri: str, some: Sequence[object]) -> None:
     example = str(some[0]) if some else "NAME"
     click.echo(f"\nalmanac show {shlex.quote(uri)} --entity {shlex.quote(example)}")
 

@@ -103,6 +103,9 @@ def _submit(client: Client, document: Document, how: dict[str, bool], *, quiet: 
     record, dry = submission.record, " (dry run: nothing is kept)" if how["dry_run"] else ""
     if not quiet:
         click.echo(f"{record.reference} {submission.change} in namespace {record.namespace}{dry}")
+    if submission.change == "unchanged" and record.finished and not quiet:
+        nonce = record.spec.get("restartNonce", 0) + 1
+        click.secho(f"its run is over: --set spec.restartNonce={nonce} runs it again", dim=True, err=True)
     if record.suspended:
         click.secho(
             f"{record.name} is suspended: `almanac cancel --undo {record.name}` lets it go on", dim=True, err=True

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from almanac.api import Phase, Result, Workers
+from almanac.api import Phase, Result, Trigger, Workers
 from almanac.crd import RESOURCES
 
 if TYPE_CHECKING:
@@ -114,14 +114,21 @@ def detail(record: JobRecord, now: datetime, *, wide: bool = False) -> Renderabl
     if record.result:
         grid.add_row("Result", Text(record.result.uri))
         grid.add_row("", Text(summary(record.result)))
-    if status.next_schedule_time:
+        if note := outdated(record):
+            grid.add_row("", Text(note, style="dim"))
+    if record.suspended and record.scheduled:
+        grid.add_row("Next run", f"none: spec.suspend is true (`almanac cancel --undo {record.name}`)")
+    elif status.next_schedule_time:
         grid.add_row("Next run", f"{status.next_schedule_time.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     return Group(grid, Text(), _conditions(record, now), *_history(record)) if wide else grid
 
 
 def _phase(record: JobRecord) -> Text:
     if record.phase is None:
-        return Text("none: no operator has looked at it yet", style="yellow")
+        return Text(
+            f"none: no operator has looked at it yet. Is one there that watches namespace {record.namespace}?",
+            style="yellow",
+        )
     text = Text(str(record.phase), style=_COLOURS[record.phase])
     if not record.current:
         text.append("  (of the spec before the last change)", style="dim")
@@ -152,21 +159,36 @@ def _run(record: JobRecord, now: datetime) -> str:
     end = run.end_time or now
     told = [run.id]
     told += [f"number {run.number}"] if run.number else []
-    told += [f"started by {run.trigger}"] if run.trigger else []
+    told += [f"started by {_STARTERS[run.trigger]}"] if run.trigger else []
     told += [f"engine {engine}"] if engine else []
     told += [f"attempt {run.attempts}"] if (run.attempts or 1) > 1 else []
     told += [f"{'took' if run.end_time else 'for'} {age(run.start_time, end)}"] if run.start_time else []
     return ", ".join(told)
 
 
+_STARTERS = {Trigger.SPEC: "its spec", Trigger.RESTART: "restartNonce", Trigger.SCHEDULE: "its schedule"}
+
+
 def summary(result: Result) -> str:
-    """A result in one line."""
-    told = [f"{result.rows:,} rows" if result.entities is None else f"{result.entities:,} entities"]
-    told += [f"{result.failed_entities:,} of them failed"] if result.failed_entities else []
-    told += [f"{result.rows:,} rows read"]
-    own = {name: value for name, value in result.scores.items() if not name.startswith("seasonalnaive_")}
-    told += [f"{name} {_score(value)}" for name, value in own.items()]
+    """A result in one line: how much, and the score that its kind's table shows."""
+    read, scores = f"{result.rows:,} rows", result.scores
+    told = [read] if result.entities is None else [f"{result.entities:,} entities", f"{read} read"]
+    told[1:1] = [f"{result.failed_entities:,} of them failed"] if result.failed_entities else []
+    told += [f"{scores[name]:,.0f} {name}" for name in ("flagged", "changed") if name in scores]
+    if "mase" in scores:
+        naive = scores.get("seasonalnaive_mase")
+        told += [f"MASE {_score(scores['mase'])}" + (f" (seasonal naive {_score(naive)})" if naive is not None else "")]
+    if "beats_seasonalnaive" in scores:
+        told += [f"beats seasonal naive on {scores['beats_seasonalnaive']:.0%} of those tested".replace("%", " %")]
     return ", ".join(told)
+
+
+def outdated(record: JobRecord) -> str:
+    """That a later run than that of the result has failed; empty where it has not."""
+    run, result = record.status.run, record.result
+    if run is None or result is None or record.phase is not Phase.FAILED or result.uri.endswith(run.id):
+        return ""
+    return f"of an earlier run: {run.id} has failed ({record.reason})"
 
 
 def _conditions(record: JobRecord, now: datetime) -> RenderableType:
@@ -190,6 +212,8 @@ def _history(record: JobRecord) -> list[RenderableType]:
 def line(record: JobRecord, now: datetime) -> str:
     """One job at one moment on one line, for logs."""
     status, moment = record.status, f"{now.astimezone(UTC):%H:%M:%S}Z {record.name}"
+    if record.phase is None:
+        return f"{moment} waits for an operator of namespace {record.namespace}"
     if not record.current:
         return f"{moment} waits for the operator"
     running = (status.stage, status.progress) if status.phase is Phase.RUNNING else ()

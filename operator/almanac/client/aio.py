@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -28,6 +28,7 @@ from almanac.client.errors import (
 from almanac.client.manifest import manifest, same
 from almanac.client.records import JobRecord, Reference
 from almanac.cluster import JOBS, PODS
+from almanac.crd import RESOURCES
 from almanac.kubeconfig import Access
 
 FIELD_MANAGER = "almanac"
@@ -411,6 +412,10 @@ class AsyncClient:
         """That a job is missing, and where or under which name it may be found."""
         message = f"there is no {job} in namespace {namespace}"
         try:
+            for kind in sorted(JOBS.keys() - {job.kind}):
+                with suppress(AccessDeniedError, NotFoundError):  # who asks may not know of this kind
+                    if await self._find(kind, job.name, namespace):
+                        return f"{message}, did you mean {RESOURCES[kind].short}/{job.name}?"
             names = [record.name for record in await self._all(job.kind, namespace, "")]
             if close := nearest(job.name, names):
                 return f"{message}, did you mean {close}?"

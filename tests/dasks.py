@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
 
 from almanac_jobs.engines.dask_session import ADDRESS, _without_main
 
 
 @contextmanager
-def local_cluster() -> Iterator[Callable[[], list[int]]]:
-    """A cluster that runs find by the environment; gives what lists its workers' processes."""
+def local_cluster(**options: Any) -> Iterator[Callable[[], list[int]]]:
+    """A cluster that runs find by the environment; gives what lists its workers' processes. `options` are Dask's."""
+    size = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "1GiB"}
     with (
         _without_main(),
         pytest.MonkeyPatch.context() as patch,
-        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1GiB", dashboard_address=None) as cluster,
+        LocalCluster(**size, dashboard_address=None, **options) as cluster,
     ):
         patch.setenv(ADDRESS, cluster.scheduler_address)
 
@@ -28,7 +31,15 @@ def local_cluster() -> Iterator[Callable[[], list[int]]]:
         yield pids
 
 
-def _pid() -> int:
-    import os
+def spilled() -> int:
+    """How often workers have put something on their disk because memory was short."""
+    with Client(os.environ[ADDRESS], set_as_default=False) as client:
+        return sum(client.run(_spilled).values())
 
+
+def _spilled(dask_worker: Worker) -> int:
+    return int(dask_worker.data.cumulative_metrics["disk-write", "count"])
+
+
+def _pid() -> int:
     return os.getpid()

@@ -19,8 +19,8 @@ import pytest
 
 import charts
 import programs
+import rights
 from finance import ended
-from kube.client import APPLY
 from kube.cluster import Cluster
 from kube.real import free_port
 from operators import Pages
@@ -72,11 +72,7 @@ class Release:
 
     def grant(self) -> None:
         """Give its operator the rights that its chart gives it, and no more where another release gave more."""
-        for one in self._rendered()["templates/rbac.yaml"]:
-            place = f"namespaces/{one['metadata']['namespace']}/{one['kind'].lower()}s/{one['metadata']['name']}"
-            path = f"/apis/rbac.authorization.k8s.io/v1/{place}"
-            query = {"fieldManager": "helm", "force": "true"}
-            self.cluster.client.request("PATCH", path, one, APPLY, **query).raise_for_status()
+        rights.grant(self.cluster, self._rendered()["templates/rbac.yaml"])
 
     @contextmanager
     def operator(self, identity: str) -> Iterator[Program]:
@@ -90,7 +86,7 @@ class Release:
             "ALMANAC_NAMESPACE": self.home,
             "ALMANAC_IDENTITY": identity,
             "ALMANAC_METRICS_PORT": str(port),
-            "KUBECONFIG": str(self.cluster.write_kubeconfig(self._token())),
+            "KUBECONFIG": str(self.cluster.write_kubeconfig(rights.issued(self.cluster, self.home))),
             "PYTHONPATH": os.pathsep.join(str(self.root / one) for one in ("operator", "jobs")),
         }
         command = [sys.executable, "-c", "from almanac.cli import main; main()", "operator"]
@@ -102,20 +98,6 @@ class Release:
     def _rendered(self) -> dict[str, list[Manifest]]:
         values = {"watch": {"namespaces": [self.cluster.namespace]}, "rbac": {"aggregate": False}}
         return chart.render(values, namespace=self.home, chart=self.root / "helm" / "almanac")
-
-    def _token(self) -> str:
-        """A token of the operator's service account; none where rights are not known of."""
-        if not self.cluster.real:
-            return ""
-        account = "almanac-operator"
-        if self.cluster.client.find("serviceaccounts", account, namespace=self.home) is None:
-            self.cluster.client.create("serviceaccounts", {"metadata": {"name": account}}, namespace=self.home)
-        path = f"/api/v1/namespaces/{self.home}/serviceaccounts/{account}/token"
-        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        reply = self.cluster.client.request("POST", path, asked)
-        reply.raise_for_status()
-        token: str = reply.json()["status"]["token"]
-        return token
 
 
 def previous(folder: Path) -> Path:

@@ -21,7 +21,10 @@ Matches = Callable[[str, str], bool]
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests whose (method, path) match: an error, a wait, a cut, a hang-up."""
+    """What happens to the next `times` requests whose (method, path) match: an error, a wait, a cut, a hang-up.
+
+    Only to those that are signed with the key of that id, where `signed_by` names one.
+    """
 
     matches: Matches = lambda method, path: True
     status: int = 0
@@ -30,6 +33,12 @@ class Fault:
     delay: float = 0.0
     truncate: int | None = None
     reset: bool = False
+    signed_by: str = ""
+
+    def befalls(self, env: dict[str, Any]) -> bool:
+        """Whether it happens to a request; `matches` is asked only where nothing else speaks against that."""
+        signed = f"Credential={self.signed_by}/" in env.get("HTTP_AUTHORIZATION", "") or not self.signed_by
+        return bool(self.times) and signed and self.matches(env["REQUEST_METHOD"], env["PATH_INFO"])
 
 
 @dataclass
@@ -44,7 +53,7 @@ class _Application:
     def __call__(self, env: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         self.requests.append(env)
         for fault in self.faults:
-            if fault.times and fault.matches(env["REQUEST_METHOD"], env["PATH_INFO"]):
+            if fault.befalls(env):
                 fault.times -= 1
                 return self._fail(fault, env, start)
         return self.moto(env, start)

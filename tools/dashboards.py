@@ -171,7 +171,12 @@ def _operator() -> str:
             "The operator itself": [
                 Panel(
                     "Who leads",
-                    {"{{pod}}": f"almanac_leader{{{ours}}}", "{{pod}} ready": f"almanac_ready{{{ours}}}"},
+                    {
+                        "{{pod}}": f"almanac_leader{{{ours}}}",
+                        "{{pod}} ready": f"almanac_ready{{{ours}}}",
+                        "may not {{verb}} {{resource}}": "max by (verb, resource) "
+                        f"(almanac_missing_rights{{{ours}}} > bool 0)",
+                    },
                     maximum=1,
                 ),
                 Panel(

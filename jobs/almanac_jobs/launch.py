@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -86,11 +87,22 @@ def job_error(error: BaseException) -> JobError:
             "out of memory: give the run more, or read less with spec.source.filter or a longer spec.frequency",
         )
     words = " ".join(str(error).split())
+    if is_full(error):
+        return JobError(
+            Reason.STORAGE_FULL,
+            f"no space is left on the local disk, where the run keeps what memory does not hold ({words}): make room "
+            "there, or give it a larger one (TMPDIR names the folder of temporary files)",
+        )
     return JobError(
         Reason.INTERNAL_ERROR,
         f"{type(error).__name__}: {words}: this is a fault of Almanac's, not of the job: "
         f"run it again with {DEBUG}=1 and report what it shows",
     )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, or a quota used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -56,6 +56,7 @@ CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 WARNINGS = Resource("", "v1", "events", "Event")
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
 
 SERVICES = Resource("", "v1", "services", "Service")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -127,6 +128,8 @@ class Cluster:
         self._origin = URL(access.server).origin()
         self._counted = counted
         self._session: aiohttp.ClientSession | None = None
+        self.forbidden = asyncio.Event()
+        """Set whenever the API forbids something (403)."""
 
     async def __aenter__(self) -> Cluster:
         self._session = self.session()
@@ -164,6 +167,8 @@ class Cluster:
             await self._prove(request)
             response = await handler(request)
         self._counted(_verb(request.method, request.url.query), response.status)
+        if response.status == 403:
+            self.forbidden.set()
         return response
 
     async def _prove(self, request: aiohttp.ClientRequest) -> None:
@@ -226,6 +231,12 @@ class Cluster:
     async def replace(self, resource: Resource, namespace: str, name: str, document: Raw) -> dict[str, Any]:
         """Replace an object, if it is still of the resourceVersion that the document has."""
         return await self._call("PUT", resource.path(namespace, name), document)
+
+    async def allows(self, attributes: Mapping[str, str]) -> bool:
+        """Whether the API allows us what the `resourceAttributes` of a SelfSubjectAccessReview say."""
+        review = {"apiVersion": f"{REVIEWS.group}/{REVIEWS.version}", "kind": REVIEWS.kind}
+        answer = await self.post(REVIEWS, None, review | {"spec": {"resourceAttributes": dict(attributes)}})
+        return bool((answer.get("status") or {}).get("allowed"))
 
     async def progress(self, address: str) -> dict[str, Any] | None:
         """What a driver at this address says of how far it is; None where it does not answer."""

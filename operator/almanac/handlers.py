@@ -143,6 +143,7 @@ class _NoMemory(kopf.DiffBaseStorage):
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.process.ultimate_exiting_timeout = None  # the process may outlive these watches, and begin others
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.watching.server_timeout = LIFETIME

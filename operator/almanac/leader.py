@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from almanac.cluster import LEASES, ApiError, Cluster
+from almanac.store import version_of
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,15 @@ class Election:
         self._lease: dict[str, Any] | None = None
         self._record: tuple[object, ...] = ()
         self._changed = 0.0
+        self._version = 0
+        self._outdated = False
         self.leading = False
 
-    async def run(self, won: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Call `won` when this operator becomes the leader, and `lost` when it is no longer."""
+    async def run(self, won: Callable[[], None], lost: Callable[[], None], older: Callable[[], None]) -> None:
+        """Call `won` when this operator becomes the leader, and `lost` when it is no longer.
+
+        `older` is called when the Lease is older than it was: the cluster was restored from a backup.
+        """
         renewed = time.monotonic()
         while True:
             asked = time.monotonic()
@@ -61,6 +67,8 @@ class Election:
             except (ApiError, TimeoutError) as error:
                 log.warning("lease %s/%s: %s", self._namespace, self._name, str(error) or "no answer in time")
                 held = None
+            if self._outdated:
+                older()
             if held:
                 renewed = asked
             expired = time.monotonic() - renewed > self._timing.deadline
@@ -120,6 +128,9 @@ class Election:
         return True
 
     def _saw(self, lease: dict[str, Any]) -> None:
+        version = version_of(lease)
+        self._outdated = self._outdated or 0 < version < self._version
+        self._version = version
         spec = lease.get("spec") or {}
         record = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
         if record != self._record:

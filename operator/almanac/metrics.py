@@ -112,10 +112,21 @@ METRICS = {
             "Requests to the Kubernetes API; code 0: no answer came back.",
             ("verb", "code"),
         ),
-        Described("almanac_watch_silence_seconds", "gauge", "Time since a watch has heard from the API.", ("path",)),
+        Described(
+            "almanac_watch_silence_seconds",
+            "gauge",
+            "Time since a watch has heard from the API, unless the right to open it is missing.",
+            ("path",),
+        ),
         Described("almanac_objects", "gauge", "Objects that the operator remembers.", ("kind",)),
         Described("almanac_leader", "gauge", "1 if this operator leads, 0 if it stands by."),
-        Described("almanac_ready", "gauge", "1 once all that is watched could be read."),
+        Described("almanac_ready", "gauge", "1 if no right is missing and all that is watched could be read, else 0."),
+        Described(
+            "almanac_missing_rights",
+            "gauge",
+            "Namespaces in which the operator lacks a right that it needs; one that it needs in all counts 1.",
+            ("verb", "resource"),
+        ),
         Described("almanac_build_info", "gauge", "1, with the version that runs.", ("version",)),
     )
 }

@@ -1,6 +1,8 @@
 """The operator as a process: watches that feed a store, a queue of jobs to look at, an election, health and metrics.
 
 A standby does all of this but act: its store is as warm as the leader's, and it begins the moment that it is elected.
+Who lacks a right, or cannot read what it watches, is not ready and does not stand for election. What is lost later is
+told, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,11 +25,12 @@ from prometheus_client.core import Metric
 
 from almanac import handlers, names
 from almanac.cluster import DRIVERS, EVENTS, JOBS, PODS, ApiError, Cluster, Resource
-from almanac.handlers import Pulse
+from almanac.handlers import WATCHED, Pulse
 from almanac.kubeconfig import Access
 from almanac.leader import Election
 from almanac.metrics import CONTENT_TYPE, Metrics, gauge
 from almanac.reconciler import PROGRESS_EVERY, Reconciler
+from almanac.rights import Rights
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
 from almanac.workqueue import WorkQueue, backoff
@@ -63,10 +67,13 @@ class Operator:
         self._reconciler = Reconciler(cluster, self.store, settings, metrics)
         self._queue: WorkQueue[Key] = WorkQueue(self._work, WORKERS)
         self._questions: WorkQueue[Key] = WorkQueue(self._ask, 4)
+        self.rights = Rights(cluster, settings)
         self._relisted = asyncio.Event()
-        self._ready = False
-        self._leading = False
+        self._prepared = asyncio.Event()
+        self._waits = "what is watched has not been read yet"
         self._election: Election | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self._outdated = False
         metrics.observe(self._shown)
 
     def changed(self, raw: dict[str, Any], *, listed: bool) -> None:
@@ -84,24 +91,36 @@ class Operator:
         if key is not None:
             self._queue.add(key)
 
-    async def run(self) -> None:
-        """Run until a signal asks the process to stop."""
+    async def run(self) -> bool:
+        """Run until a signal asks the process to stop; or, and then it is True, until all that is known is wrong."""
+        self._main = asyncio.current_task()
         tasks = self._tasks()
         self._queue.start()
         self._questions.start()
         try:
             await self._watch()
         except asyncio.CancelledError:
-            log.info("asked to stop")
+            if not self._outdated:
+                log.info("asked to stop")
         finally:
             log.info("stopping")
-            await asyncio.gather(self._queue.drain(GRACE), self._questions.drain(0))
+            await asyncio.gather(self._queue.drain(0 if self._outdated else GRACE), self._questions.drain(0))
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._flush()
+            if not self._outdated:  # what was to be told has not happened
+                await self._flush()
             if self._election is not None:
                 await self._election.release()
+        return self._outdated and self._main is not None and not self._main.uncancel()
+
+    def _begin_anew(self) -> None:
+        """Give up what is known, and the watches: they are ahead of the cluster, and would not hear what it does."""
+        if not self._outdated and self._main is not None:
+            log.error("the cluster is older than it was, as after a restore from a backup: everything is read anew")
+            self._outdated = True
+            self._lost()
+            self._main.cancel()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         """What goes on beside the watches. Made before them: kopf ends what is made after it."""
@@ -109,6 +128,7 @@ class Operator:
             asyncio.create_task(_forever(name, one), name=name)
             for name, one in (
                 ("election", self._elect),
+                ("rights", self._mind_rights),
                 ("resync", self._resync),
                 ("events", self._send),
                 ("clock", self._mind_clock),
@@ -120,8 +140,7 @@ class Operator:
         failures = 0
         _stop_on_signals()
         await self._prepare()
-        self._ready = True
-        self._act()
+        self._prepared.set()
         while True:
             begun = time.monotonic()
             try:
@@ -134,36 +153,37 @@ class Operator:
                 await asyncio.sleep(delay)
 
     async def _prepare(self) -> None:
-        """Wait until all that is watched can be read, and read it: no job is looked at before."""
+        """Wait until the rights are there and all that is watched is read: no job is looked at before."""
         failures = 0
         while True:
             try:
-                for resource in (*JOBS.values(), DRIVERS, PODS):
-                    await self._compare(resource)
-                return
+                await self.rights.check()
+                if not self.rights.obstacle:
+                    for resource in WATCHED:
+                        await self._compare(resource)
+                    return
             except ApiError as error:
-                failures += 1
-                delay = backoff(failures, random.Random())  # noqa: S311 - spreads load
                 hint = ": apply the CustomResourceDefinitions (almanac crds | kubectl apply -f -)" if error.gone else ""
-                log.warning("not ready: %s%s; again in %.1f s", error, hint, delay)
-                await asyncio.sleep(delay)
+                self._waits = f"{error}{hint}"
+                log.warning("not ready: %s", self._waits)
+            failures += 1
+            await asyncio.sleep(backoff(failures, random.Random()))  # noqa: S311 - spreads load
+
+    async def _mind_rights(self) -> None:
+        await self._prepared.wait()
+        await self.rights.mind()
 
     async def _elect(self) -> None:
+        await self._prepared.wait()
         if not self.settings.lease:
             return self._won()
         settings = self.settings
         self._election = Election(self._cluster, settings.namespace, settings.lease, settings.identity)
-        return await self._election.run(self._won, self._lost)
+        return await self._election.run(self._won, self._lost, self._begin_anew)
 
     def _won(self) -> None:
+        """Begin to look at jobs."""
         self.metrics.leader.set(1)
-        self._leading = True
-        self._act()
-
-    def _act(self) -> None:
-        """Begin to look at jobs, once this operator leads and knows what is there."""
-        if not (self._leading and self._ready):
-            return
         for key in self.store.jobs():
             self._queue.add(key)
         self._queue.open()
@@ -171,7 +191,6 @@ class Operator:
 
     def _lost(self) -> None:
         self.metrics.leader.set(0)
-        self._leading = False
         self._queue.shut()
         self._questions.shut()
 
@@ -204,7 +223,7 @@ class Operator:
                 pass
             self._relisted.clear()
             try:
-                for resource in (*JOBS.values(), DRIVERS, PODS):
+                for resource in WATCHED:
                     await self._compare(resource)
             except ApiError as error:
                 log.warning("resync: %s", error)
@@ -224,14 +243,23 @@ class Operator:
                     self._queue.add(key)
 
     async def _compare(self, resource: Resource) -> None:
-        """Read all objects of a kind, remember what is new, forget what is gone, and look at the jobs concerned."""
+        """Read all objects of a kind, remember what is new, forget what is gone, and look at the jobs concerned.
+
+        Where it is known that they cannot be read, they are left as they are.
+        """
         selector = {DRIVERS: names.DRIVER_SELECTOR, PODS: names.POD_SELECTOR}.get(resource, "")
         query = {"labelSelector": selector} if selector else {}
         for namespace in self.settings.namespaces or (None,):
+            if self.rights.blind(resource.path(namespace)):
+                continue
             uids: set[str] = set()
             version = 0
+            known = self.store.versions(resource.kind)
             async for page in self._cluster.list(resource, namespace, **query):
                 version = version or version_of(page)
+                if known.are_after(page):
+                    self._begin_anew()
+                    return
                 for raw in page["items"]:
                     uids.add(raw["metadata"]["uid"])
                     key = self.store.put(raw)
@@ -266,20 +294,22 @@ class Operator:
                 outbox.popleft()
 
     def sickness(self) -> list[str]:
-        """What is wrong with this process; nothing, if it is well."""
-        found = [f"watch {path} has heard nothing for more than {handlers.DEAD:.0f} s" for path in self.pulse.dead()]
+        """What is wrong with this process, so that a new one is needed; nothing, if it is well."""
+        dead = [path for path in self.pulse.dead() if not self.rights.blind(path)]
+        found = [f"watch {path} has heard nothing for more than {handlers.DEAD:.0f} s" for path in dead]
         if self._queue.longest > STUCK:
             found.append(f"a job has been looked at for more than {STUCK:.0f} s")
         return found
 
     @property
-    def ready(self) -> bool:
-        """Whether all that is watched could be read: rights and CustomResourceDefinitions are there."""
-        return self._ready
+    def obstacle(self) -> str:
+        """What this operator lacks to do its work: a right, a CustomResourceDefinition, an answer; empty if nothing."""
+        return self.rights.obstacle or ("" if self._prepared.is_set() else self._waits)
 
     def _shown(self) -> Iterable[Metric]:
         objects: dict[tuple[str, ...], float] = {(kind,): float(count) for kind, count in self.store.counts().items()}
-        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in self.pulse.ages().items()}
+        ages = {path: age for path, age in self.pulse.ages().items() if not self.rights.blind(path)}
+        silences: dict[tuple[str, ...], float] = {(path,): age for path, age in ages.items()}
         yield gauge("almanac_jobs", self.store.standings())
         yield gauge("almanac_objects", objects)
         yield gauge("almanac_schedule_delay_seconds", self.store.delays(datetime.now(UTC)))
@@ -287,7 +317,9 @@ class Operator:
         yield gauge("almanac_queue_age_seconds", {(): self._queue.age})
         yield gauge("almanac_reconcile_age_seconds", {(): self._queue.longest})
         yield gauge("almanac_watch_silence_seconds", silences)
-        yield gauge("almanac_ready", {(): float(self._ready)})
+        yield gauge("almanac_ready", {(): float(not self.obstacle)})
+        missing = Counter((one.verb, one.object) for one in self.rights.missing)
+        yield gauge("almanac_missing_rights", {labels: float(count) for labels, count in missing.items()})
 
 
 def clock_offset() -> float:
@@ -322,8 +354,8 @@ async def serve(operator: Operator, port: int) -> web.AppRunner:
         return web.Response(text="\n".join(found) or "ok", status=500 if found else 200)
 
     async def readyz(_: web.Request) -> web.Response:
-        text = "ok" if operator.ready else "what is watched cannot be read yet: the log says why"
-        return web.Response(text=text, status=200 if operator.ready else 500)
+        found = operator.obstacle
+        return web.Response(text=found or "ok", status=500 if found else 200)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=operator.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -338,15 +370,17 @@ async def serve(operator: Operator, port: int) -> web.AppRunner:
 
 async def run(access: Access, settings: Settings) -> None:
     """Run the operator until a signal asks it to stop."""
-    metrics = Metrics()
-    async with Cluster(access, counted=metrics.request) as cluster:
-        operator = Operator(cluster, settings, metrics)
-        runner = await serve(operator, settings.metrics_port) if settings.metrics_port else None
-        try:
-            await operator.run()
-        finally:
-            if runner is not None:
-                await runner.cleanup()
+    again = True
+    while again:
+        metrics = Metrics()
+        async with Cluster(access, counted=metrics.request) as cluster:
+            operator = Operator(cluster, settings, metrics)
+            runner = await serve(operator, settings.metrics_port) if settings.metrics_port else None
+            try:
+                again = await operator.run()
+            finally:
+                if runner is not None:
+                    await runner.cleanup()
 
 
 class JsonLog(logging.Formatter):

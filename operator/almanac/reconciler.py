@@ -184,9 +184,15 @@ class Reconciler:
         return replace(seen, dask=there, warnings=tuple(replace(one, about=about.uid) for one in found))
 
     async def _warnings(self, key: Key, selector: str, prefix: str = "") -> tuple[Warned, ...]:
-        """Warning events about the objects of a field selector whose names begin with a prefix."""
+        """Warning events about the objects of a field selector whose names begin with a prefix; none if not allowed."""
         query = {"fieldSelector": f"{selector},type=Warning"}
-        found = [one async for page in self._cluster.list(WARNINGS, key.namespace, **query) for one in page["items"]]
+        try:
+            pages = [page async for page in self._cluster.list(WARNINGS, key.namespace, **query)]
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            return ()
+        found = [one for page in pages for one in page["items"]]
         named = [one for one in found if (one.get("involvedObject") or {}).get("name", "").startswith(prefix)]
         return tuple(one for one in map(warning, named) if one is not None)
 

@@ -54,6 +54,20 @@ class _Fact:
     fact: Driver | Pod | Worker
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of a kind's objects that were known at some moment."""
+
+    newest: int
+    each: Mapping[str, int]
+    """By uid: of objects that are there, and of those of any kind that are gone."""
+
+    def are_after(self, page: Raw) -> bool:
+        """Whether a page of a list that was asked for later is older: the cluster was restored from a backup."""
+        listed = ((self.each.get(one["metadata"].get("uid", ""), 0), _version(one)) for one in page["items"])
+        return 0 < _version(page) < self.newest or any(0 < version < known for known, version in listed)
+
+
 GONE = 10_000
 """Objects whose end is remembered: more than can go while one answer of the API is under way."""
 
@@ -144,6 +158,12 @@ class Store:
             pods=tuple(one for one in facts if isinstance(one, Pod)),
             workers=tuple(one for one in facts if isinstance(one, Worker)),
         )
+
+    def versions(self, kind: str) -> Versions:
+        """The versions of a kind that are known at this moment."""
+        jobs = {kept.uid: kept.version for key, kept in self._jobs.items() if key.kind == kind}
+        here = jobs | {uid: one.version for uid, one in self._facts.get(kind, {}).items()}
+        return Versions(max(here.values(), default=0), self._gone | here)
 
     def keep_only(self, kind: str, namespace: str | None, uids: Iterable[str], version: int) -> set[Key]:
         """Forget what a complete list of a namespace (None: of all), read at `version`, does not have.

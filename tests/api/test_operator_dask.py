@@ -66,9 +66,16 @@ class Dask:
         }
         self.client.create("events", event, version="v1")
 
-    def pod(self, name: str) -> str:
-        """Let it have a pod that runs, `scheduler` or a worker; the pod's name."""
-        return play(self.client, self.kubelet, raw.dask_pod(self.ledger.driver, name=name))
+    def pod(self, name: str, *, again: bool = False) -> str:
+        """Let it have a pod, `scheduler` or a worker, that runs unless it is made in place of another; the pod's name.
+
+        There is no ReplicaSet that owns it, so it is said to be of a group that the garbage collector does not know.
+        """
+        made = raw.dask_pod(self.ledger.driver, name=name)
+        (owner,) = made["metadata"]["ownerReferences"]
+        owner["apiVersion"] = "tests.almanac.dev/v1"
+        made["metadata"]["name"] += "-again" if again else ""
+        return play(self.client, self.kubelet, made, runs=not again)
 
     def whole(self) -> tuple[str, str, str]:
         """Let it have all its pods, and the status say so; their names, the scheduler's first."""
@@ -188,9 +195,7 @@ def test_a_cluster_that_somebody_deletes_is_created_again(dask: Dask) -> None:
 def test_a_pod_of_a_cluster_that_is_lost(dask: Dask, lost: int, lack: str, how: str) -> None:
     pods = dask.whole()
     getattr(dask.kubelet, how)(pods[lost])
-    again = raw.dask_pod(dask.ledger.driver, name=names.SCHEDULER if lost == 0 else "worker-3")
-    again["metadata"]["name"] += "-again"
-    pod = play(dask.client, dask.kubelet, again, runs=False)
+    pod = dask.pod(names.SCHEDULER if lost == 0 else "worker-3", again=True)
     dask.kubelet.unschedulable(pod)
     assert dask.ledger.until(Phase.RUNNING, "Unschedulable").startswith(f"{lack}: 0/3 nodes are available")
     if how == "evict":

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import rights
 from almanac import leader
 from almanac.api import Phase
 from almanac.leader import Timing
@@ -19,7 +20,6 @@ from kube.cluster import Cluster
 from kube.real import free_port
 from matrix import Group, Moment, cell
 from operators import Ledger, Operator
-from tools import chart
 
 LEASE = "almanac-operator"
 ONE_ACTS = "Names follow from job and run, and a status is written over the version that was read: one driver, one end."
@@ -151,15 +151,9 @@ def test_roles_of_namespaces_alone(cluster: Cluster, hasty: None, ledger: Ledger
     if not cluster.real:
         pytest.skip("the embedded API knows of no rights")
     home = cluster.make_namespace()
-    cluster.client.create("serviceaccounts", {"metadata": {"name": "almanac-operator"}}, namespace=home)
-    values = {"watch": {"namespaces": [cluster.namespace]}, "rbac": {"aggregate": False}}
-    for one in chart.render(values, namespace=home)["templates/rbac.yaml"]:
-        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{one['metadata']['namespace']}/{one['kind'].lower()}s"
-        cluster.client.request("POST", path, one).raise_for_status()
-    path = f"/api/v1/namespaces/{home}/serviceaccounts/almanac-operator/token"
-    reply = cluster.client.request("POST", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"})
-    reply.raise_for_status()
-    with Operator(cluster, token=reply.json()["status"]["token"], namespace=home, lease=LEASE) as operator:
+    rights.grant(cluster, rights.rendered(cluster, home))
+    token = rights.issued(cluster, home)
+    with Operator(cluster, token=token, namespace=home, lease=LEASE) as operator:
         ledger.live()
         ledger.has_lived()
         asked = [name for name in operator.metrics if name.startswith("almanac_api_requests_total")]

@@ -3,6 +3,7 @@
 import pytest
 import requests
 
+from kube import reviews
 from kube.client import Client
 from kube.cluster import Cluster
 from kube.refusals import Refusal
@@ -21,6 +22,24 @@ def test_refusals(cluster: Cluster, status: int, reason: str) -> None:
         reply = cluster.client.request("POST", cluster.client.path("configmaps"), CONFIG)
         assert (reply.status_code, reply.json()["reason"], reply.headers["Retry-After"]) == (status, reason, "7")
     assert cluster.client.create("configmaps", CONFIG)
+
+
+def test_a_right_that_is_missing_is_known_to_who_asks(cluster: Cluster) -> None:
+    def allowed(verb: str) -> bool:
+        about = {"verb": verb, "resource": "configmaps", "namespace": cluster.namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": about},
+        }
+        reply = cluster.client.request("POST", reviews.PATH, review)
+        assert (reply.status_code, reply.json()["kind"]) == (201, "SelfSubjectAccessReview")
+        found: bool = reply.json()["status"]["allowed"]
+        return found
+
+    assert [allowed(verb) for verb in ("list", "create", "delete")] == [True, True, True]
+    cluster.server.fault(method="POST", path="/configmaps$", status=403, times=float("inf"))
+    assert [allowed(verb) for verb in ("list", "create", "delete")] == [True, False, True]
 
 
 def test_an_answer_that_is_lost(cluster: Cluster) -> None:

@@ -51,6 +51,18 @@ def test_the_past_is_told_again(cluster: Cluster, samples: Samples) -> None:
         assert told(events, 2) == [("ADDED", "a"), ("DELETED", "a")]
 
 
+def test_a_version_that_has_yet_to_come(cluster: Cluster, samples: Samples) -> None:
+    """As after a restore from a backup: the watch is taken, and deaf until then."""
+    future = int(version(cluster)) + 20
+    with cluster.client.watch("samples", resourceVersion=str(future)) as events:
+        for number in range(40):
+            cluster.client.create("samples", samples(f"s{number}"))
+        (first,) = islice(events, 1)
+        assert first["type"] == "ADDED"
+        assert first["object"]["metadata"]["name"] != "s0"
+        assert int(first["object"]["metadata"]["resourceVersion"]) > future
+
+
 @pytest.mark.parametrize("begin", [{}, {"resourceVersion": "0"}])
 def test_without_a_version_what_is_there_comes_first(cluster: Cluster, samples: Samples, begin: Raw) -> None:
     for name in ("a", "b"):

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -298,89 +298,6 @@ def test_a_lost_worker_costs_its_tasks_only(moment: Moment, s3: S3Server, watche
     assert progress.workers is not None
     assert progress.workers.failed >= 1
     wait_for(lambda: len(cluster.pids()) == 2)  # the next test wants its two
-
-
-PASSES = {
-    "The store is overloaded (503 SlowDown), for a worker": Fault(status=503, times=8),
-    "The connection of a worker breaks": Fault(reset=True, times=4),
-    "Half an object arrives at a worker": Fault(truncate=100, times=2),
-}
-
-
-def passing() -> Iterator[Any]:
-    """What passes by itself, at each moment at which it can be."""
-    for what, fault in PASSES.items():
-        for moment in MOMENTS:
-            if not fault.truncate or moment is Moment.READING:
-                mark = cell(Group.CLUSTERS, what, moment, f"The request is sent again, or the task done again: {SAME}")
-                yield pytest.param(fault, moment, id=f"{what.split(',')[0]}-{moment.name}", marks=mark)
-
-
-@pytest.mark.parametrize(("fault", "moment"), list(passing()))
-@pytest.mark.usefixtures("small")
-def test_storage_that_is_away_for_a_moment(fault: Fault, moment: Moment, s3: S3Server, cluster: Cluster) -> None:
-    uri = put(s3, "away", shuffled(ledger(40, 40)), row_group_size=100)
-    document = job(uri, "s3://lake/back")
-    here, _ = carry_out(document, Engine.LOCAL)
-    first, (method, words) = itertools.count(), MOMENTS[moment]  # which the driver reads, and would not ask for again
-
-    def later(came: str, path: str) -> bool:
-        return came == method and words in path and next(first) > 0
-
-    armed = replace(fault, matches=later)
-    s3.faults.append(armed)
-    try:
-        there, _ = carry_out(document, cluster.engine)
-        assert armed.times == 0
-    finally:
-        s3.faults.clear()
-    assert record(s3, "back", there) == record(s3, "back", here)
-
-
-LASTS = {
-    "The store stays overloaded (503), for workers": (Fault(status=503), Reason.STORAGE_UNAVAILABLE),
-    "Permission is taken away from workers (403 AccessDenied)": (
-        Fault(status=403, code="AccessDenied"),
-        Reason.ACCESS_DENIED,
-    ),
-    "The credentials of workers expire (ExpiredToken)": (
-        Fault(status=400, code="ExpiredToken"),
-        Reason.CREDENTIALS_EXPIRED,
-    ),
-    "The store is full (507), for workers": (Fault(status=507, code="InsufficientStorage"), Reason.STORAGE_FULL),
-}
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        pytest.param(
-            *(fault, reason),
-            id=reason,
-            marks=cell(
-                Group.CLUSTERS,
-                what,
-                Moment.WRITING,
-                f"{reason}, {'tried again' if reason.exit_code.worth_a_retry else 'not tried again by itself'}. "
-                f"{NOTHING}",
-            ),
-        )
-        for what, (fault, reason) in LASTS.items()
-    ],
-)
-@pytest.mark.usefixtures("small")
-def test_a_run_that_cannot_write_leaves_nothing_behind(
-    fault: Fault, reason: Reason, s3: S3Server, cluster: Cluster
-) -> None:
-    uri = put(s3, "fail", ledger(40, 40), row_group_size=100)
-    s3.faults.append(replace(fault, matches=lambda came, path: came == "PUT" and "/scores/" in path, times=-1))
-    try:
-        with pytest.raises(JobError, match=r"spec\.output\.uri: .*s3://lake/failed") as caught:
-            carry_out(job(uri, "s3://lake/failed"), cluster.engine)
-    finally:
-        s3.faults.clear()
-    assert (caught.value.reason, caught.value.exit_code) == (reason, reason.exit_code)
-    assert left_behind(s3, "failed") == []
 
 
 def damaged(s3: S3Server) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -67,9 +68,22 @@ def test_results_come_in_the_order_of_tasks(session: Session) -> None:
     assert session.results(futures, Progress(), heard.append) == [at * at for at in range(8)]
 
 
+def fill() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "/scratch")
+
+
+def miss() -> None:
+    raise FileNotFoundError(errno.ENOENT, "No such file", "/gone")
+
+
 @pytest.mark.parametrize(
     ("task", "reason", "words"),
-    [(refuse, Reason.DATA_ERROR, "spec.label: no"), (exhaust, Reason.CLUSTER_UNAVAILABLE, "spec.dask.memory: a task")],
+    [
+        (refuse, Reason.DATA_ERROR, "spec.label: no"),
+        (exhaust, Reason.CLUSTER_UNAVAILABLE, "spec.dask.memory: a task"),
+        (fill, Reason.STORAGE_FULL, "spec.dask: no space is left on the disk of a worker, .*'/scratch'"),
+        (miss, Reason.INTERNAL_ERROR, "FileNotFoundError: .*'/gone'"),
+    ],
 )
 def test_errors_of_tasks(session: Session, task: Callable[[], None], reason: Reason, words: str) -> None:
     with pytest.raises(JobError, match=words) as caught:
@@ -189,6 +203,26 @@ def test_a_scheduler_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert caught.value.reason is Reason.CLUSTER_UNAVAILABLE
     with processes(tmp_path, port), dask_session.session(one, Progress(), patience=30.0) as made:
         assert made.results([made.submit(pow, 2, 5)], Progress()) == [32]
+
+
+def test_tasks_of_a_session_that_is_over_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's only thread is free for the next session, although nothing that its task waits for has come."""
+    port = free_port()
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", f"tcp://127.0.0.1:{port}")
+    one = Dask(workers=1, threads=1)
+    with processes(tmp_path, port):
+        with dask_session.session(one, Progress(), patience=30.0) as made:
+            made.take_places(1, Progress())
+            started = threading.Event()
+            made.submit(wait_for, str(tmp_path / "go"), made.voice(0), place=0)
+            with made.listening(lambda place, what, value: started.set()):
+                assert started.wait(30)
+        progress = Progress()
+        timer = threading.Timer(30, progress.stop)
+        timer.start()
+        with dask_session.session(one, Progress(), patience=30.0) as made:
+            assert made.results([made.submit(pow, 2, 5)], progress) == [32]
+        timer.cancel()
 
 
 def test_a_program_without_a_guard_says_nothing_but_its_own(tmp_path: Path) -> None:

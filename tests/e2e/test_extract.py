@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+import disks
 from almanac.api import Connection, ExitCode, JobError, Reason
 from almanac_jobs import extracting
 from almanac_jobs.buckets import bucket_of
@@ -23,6 +24,7 @@ from almanac_jobs.extract.database import COCKROACHDB, Session
 from almanac_jobs.extract.reading import Reading
 from almanac_jobs.extract.state import State
 from extracts import answer, carry_out, job, newest, rows
+from matrix import Group, Moment, cell
 from postgres import Server
 from s3 import Fault, S3Server
 
@@ -684,6 +686,30 @@ def test_into_an_object_store(postgres: Server, entries: str, monkeypatch: pytes
         postgres.run(f"UPDATE {entries} SET amount = 9, updated_at = now() WHERE id = 5")
         store.faults.append(Fault(lambda method, path: method == "PUT" and "part-" in path, status=503))
         carry_out(made)
+        assert plain(rows("s3://lake/raw", "id")) == plain(answer(postgres, f"SELECT * FROM {entries}", "id"))
+
+
+@cell(
+    Group.STORAGE,
+    "The disk for temporary files is full (ENOSPC), where an ExtractJob writes files for a store",
+    Moment.WRITING,
+    "StorageFull, tried again; it names the local disk. Tried again, the data set is the table.",
+)
+def test_files_for_a_store_without_room_on_the_way(
+    postgres: Server, entries: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with S3Server() as store, disks.mounted(tmp_path / "disk", "4m") as disk:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        store.make_bucket("lake")
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        made = job(postgres, "s3://lake/raw", source__table=entries)
+        words = rf"spec\.output\.uri: no space is left on the local disk to write `{disk}/"
+        with disks.filled(disk), pytest.raises(JobError, match=words) as caught:
+            carry_out(made, "one")
+        assert caught.value.reason is Reason.STORAGE_FULL
+        assert "raw/latest.json" not in store.keys("lake")
+        carry_out(made, "one")
         assert plain(rows("s3://lake/raw", "id")) == plain(answer(postgres, f"SELECT * FROM {entries}", "id"))
 
 

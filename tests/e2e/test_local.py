@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import yaml
 from click.testing import CliRunner
 
 import almanac_jobs
+import disks
 from almanac.api import ExitCode, JobError, Reason, Report
 from almanac.cli import main
 from almanac_jobs import objects
@@ -446,16 +446,8 @@ def test_a_full_disk(full: str, lake: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 @cell(Group.STORAGE, "The disk is full, or a quota used up", Moment.WRITING, DISK_FULL)
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which takes root")
 def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with disks.mounted(tmp_path / "disk", "600k") as disk:
         lake = write_parquet(ledger(2000, 40), tmp_path / "lake" / "t.parquet")
         assert (
             run(job(lake, disk / "out", evaluation__windows=0, source__filter="account < 'account-0000100'")).code == 0
@@ -465,8 +457,6 @@ def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
         assert "no space is left on the local disk" in end.errors[0]
         assert len(list((disk / "out" / "runs").iterdir())) == 1
         loaded(disk / "out").verify()
-    finally:
-        subprocess.run([shutil.which("umount") or "umount", disk], check=True)
 
 
 AS_NOBODY = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import almanac_jobs
-from almanac.api import Reason, Report
-from almanac_jobs import __main__ as driver
-from almanac_jobs.model import Model
+import anomalies
+import disks
+from almanac.api import Reason
+from driven import drive, published
+from faults import FULL, GONE, LASTS, PASSES, ends
 from ledgers import job, ledger, write_parquet
 from matrix import Group, Moment, cell
 from s3 import Fault, S3Server
@@ -35,36 +35,6 @@ REQUESTS: dict[Moment, Callable[[str, str], bool]] = {
 WHOLE = (Moment.READING, Moment.WRITING, Moment.PUBLISHING, Moment.AFTER)
 
 RIDDEN_OUT = "The request is sent again, with growing pauses: the run is complete, with the same bytes as any other."
-PASSES: dict[str, tuple[str, Fault]] = {
-    "slow-down": ("The store is overloaded (503 SlowDown)", Fault(status=503, times=2)),
-    "error": ("The store fails (500)", Fault(status=500, code="InternalError", times=2)),
-    "reset": ("The connection breaks", Fault(reset=True, times=2)),
-    "stall": ("The store takes a request, and says nothing", Fault(delay=3.0, times=1)),
-    "half": ("Half an object arrives", Fault(truncate=100, times=1)),
-}
-"""What passes by itself."""
-KEPT = "earlier results are as they were. Tried again once it is over, the run has the same bytes as any other."
-LASTS: dict[str, tuple[str, Fault, Reason]] = {
-    "overloaded": ("The store stays overloaded (503)", Fault(status=503), Reason.STORAGE_UNAVAILABLE),
-    "cut-off": ("The store hangs up again and again", Fault(reset=True), Reason.STORAGE_UNAVAILABLE),
-    "denied": (
-        "Permission is taken away (403 AccessDenied)",
-        Fault(status=403, code="AccessDenied"),
-        Reason.ACCESS_DENIED,
-    ),
-    "expired": (
-        "The credentials expire (ExpiredToken)",
-        Fault(status=400, code="ExpiredToken"),
-        Reason.CREDENTIALS_EXPIRED,
-    ),
-    "skewed": (
-        "The machine's clock is off (RequestTimeTooSkewed)",
-        Fault(status=403, code="RequestTimeTooSkewed"),
-        Reason.ACCESS_DENIED,
-    ),
-}
-"""What does not."""
-FULL = ("The store is full (507)", Fault(status=507, code="InsufficientStorage"), Reason.STORAGE_FULL)
 
 
 def passing() -> Iterator[Any]:
@@ -79,11 +49,11 @@ def lasting() -> Iterator[Any]:
     """What lasts, at each moment at which it can be."""
     for name, (fault, how, reason) in {**LASTS, "full": FULL}.items():
         for moment in WHOLE if name != "full" else WHOLE[1:]:
-            retried = "tried again" if reason.exit_code.worth_a_retry else "not tried again by itself"
-            short = f" ({Reason.STORAGE_UNAVAILABLE} where a short read leaves no room for the store's word)"
-            told = f"{reason}{short if (name, moment) == ('expired', Moment.READING) else ''}"
-            expected = f"{told}, {retried}; {KEPT}"
-            mark = cell(Group.STORAGE, fault, moment, expected)
+            short = f"{reason} ({Reason.STORAGE_UNAVAILABLE} where a short read leaves no room for the store's word)"
+            told = (
+                ends(reason).replace(reason, short) if (name, moment) == ("expired", Moment.READING) else ends(reason)
+            )
+            mark = cell(Group.STORAGE, fault, moment, told)
             yield pytest.param(how, moment, reason, id=f"{name}-{moment.name.lower()}", marks=mark)
 
 
@@ -102,34 +72,19 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         yield server
 
 
-def drive(document: dict[str, Any], folder: Path, run: str) -> Report:
-    """The driver in this process."""
-    (folder / "job.json").write_text(json.dumps(document))
-    driver.main([str(folder / "job.json"), "--run-id", run, "--termination-log", str(folder / "log"), "--port", "0"])
-    return Report.model_validate_json((folder / "log").read_text())
-
-
-def published(uri: str | Path = OUTPUT) -> tuple[str, str]:
-    """The run that latest.json names, all of whose files are as its report says, and their checksum."""
-    model = almanac_jobs.load(str(uri))
-    assert isinstance(model, Model)
-    model.verify()
-    return model.report["run"], model.report["checksum"]
-
-
 @pytest.mark.parametrize(("fault", "moment"), list(passing()))
 def test_what_passes_is_ridden_out(
     fault: Fault, moment: Moment, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "before").reason is Reason.COMPLETED
-    _, checksum = published()
+    _, checksum = published(OUTPUT)
     if fault.delay:
         monkeypatch.setattr("almanac_jobs.storage.REQUEST_TIMEOUT", fault.delay / 2)
     armed = replace(fault, matches=REQUESTS[moment])
     s3.faults.append(armed)
     assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "next").reason is Reason.COMPLETED
     assert armed.times == 0
-    assert published() == ("next", checksum)
+    assert published(OUTPUT) == ("next", checksum)
 
 
 @pytest.mark.parametrize(("fault", "moment", "reason"), list(lasting()))
@@ -137,7 +92,7 @@ def test_what_lasts_ends_the_run_and_nothing_else(
     fault: Fault, moment: Moment, reason: Reason, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "before").reason is Reason.COMPLETED
-    before = published()
+    before = published(OUTPUT)
     monkeypatch.setattr("almanac_jobs.storage.ATTEMPTS", 2)
     s3.faults.append(replace(fault, matches=REQUESTS[moment], times=1000))
     ended = drive(job("s3://lake/raw", OUTPUT), tmp_path, "next")
@@ -146,23 +101,22 @@ def test_what_lasts_ends_the_run_and_nothing_else(
     assert (ended.reason, ended.exit_code) == (reason, reason.exit_code), ended.message
     assert "s3://lake/" in ended.message
     s3.faults.clear()
-    assert published() == before
+    assert published(OUTPUT) == before
     left = [key for key in s3.keys("lake") if "/next/" in key]
     assert bool(left) == (moment is Moment.AFTER)  # the run is complete by then
     assert drive(job("s3://lake/raw", OUTPUT), tmp_path, "next").reason is Reason.COMPLETED
-    assert published() == ("next", before[1])
+    assert published(OUTPUT) == ("next", before[1])
 
 
 @cell(
     Group.STORAGE,
-    "The bucket is deleted",
+    GONE[0],
     Moment.WRITING,
     "InvalidSpec, and which bucket; a run does not make one.",
 )
 def test_a_bucket_that_goes(s3: S3Server, tmp_path: Path) -> None:
     s3.make_bucket("results")
-    gone = Fault(REQUESTS[Moment.WRITING], status=404, code="NoSuchBucket", times=1000)
-    s3.faults.append(gone)
+    s3.faults.append(replace(GONE[1], matches=REQUESTS[Moment.WRITING], times=1000))
     ended = drive(job("s3://lake/raw", "s3://results/out"), tmp_path, "next")
     assert ended.reason is Reason.INVALID_SPEC
     assert "no bucket `results`" in ended.message
@@ -234,3 +188,31 @@ def test_a_driver_that_is_killed_and_tried_again(stage: str, tmp_path: Path) -> 
     assert published(tmp_path / "out") == before
     assert drive(document, tmp_path, "next").reason is Reason.COMPLETED
     assert published(tmp_path / "out") == ("next", before[1])
+
+
+@cell(
+    Group.STORAGE,
+    "The disk for temporary files is full (ENOSPC), where an AnomalyJob keeps features that memory does not hold",
+    Moment.READING,
+    ends(Reason.STORAGE_FULL),
+)
+@pytest.mark.parametrize("free", [0, 110_000], ids=["none", "to read, and not to train"])
+def test_features_without_room(free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xgboost", reason="the extra `anomaly` is not installed")
+    monkeypatch.setattr("almanac_jobs.judged.SHARE", 0.0)
+    write_parquet(anomalies.entries(6000, 100), tmp_path / "in" / "t.parquet")
+    columns = {"columns": ["amount", "lines", "user"]}
+    document = anomalies.job(tmp_path / "in", tmp_path / "out", model__rounds=2, features=columns)
+    with disks.mounted(tmp_path / "disk", "4m") as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        assert drive(document, tmp_path, "before").reason is Reason.COMPLETED
+        before = published(tmp_path / "out")
+        with disks.filled(disk, all_but=free):
+            ended = drive(document, tmp_path, "next")
+        assert (ended.reason, ended.exit_code) == (Reason.STORAGE_FULL, Reason.STORAGE_FULL.exit_code), ended.message
+        assert "no space is left on the local disk" in ended.message
+        assert ("MiB are needed" in ended.message) == bool(free)
+        assert published(tmp_path / "out") == before
+        assert not (tmp_path / "out" / "runs" / "next").exists()
+        assert drive(document, tmp_path, "next").reason is Reason.COMPLETED
+        assert published(tmp_path / "out") == ("next", before[1])

@@ -41,6 +41,8 @@ class Cluster:
     folder: Path
     real: bool = False
     has_controllers: bool = True
+    keeper: Callable[[], Callable[[bool], None]] | None = None
+    """Makes a backup of a real cluster that is this test's own: see `ControlPlane.back_up`."""
     _namespaces: list[str] = field(default_factory=list)
 
     @property
@@ -118,6 +120,23 @@ class Cluster:
     def wait(self, found: Callable[[], T], what: str) -> T:
         """The first true result of a function; the test fails with `what` if there is none within a minute."""
         return eventually(found, what)
+
+    def back_up(self) -> Callable[[bool], None]:
+        """Make a backup of the whole cluster; gives what restores it, as if nothing had happened since.
+
+        That is told whether versions then go on beyond the last one, or back to where they were.
+        """
+        server = self.server
+        with server.away():
+            restore = self.keeper() if self.keeper else server.back_up()
+        made, told = len(server.made), len(server.told)
+
+        def put_back(ahead: bool) -> None:
+            with server.away():
+                restore(ahead)
+                del server.made[made:], server.told[told:]
+
+        return put_back
 
     def needs_controllers(self) -> None:
         """Skip the test where nothing runs Jobs."""

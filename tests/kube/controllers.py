@@ -34,6 +34,16 @@ class Controllers:
         self._paused = False
         self._wake()
 
+    def begin_anew(self) -> None:
+        """Look at everything, as controllers do that were just started."""
+        objects = self.api.objects
+        for one in self.api.served.values():
+            for key in map(key_of, objects.all(one.store)):
+                self._others[one.store, key] = None
+                if one.store == JOBS:
+                    self._jobs[key] = None
+        self._wake()
+
     def stop(self) -> None:
         self._paused = True
         for timer in self._timers:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 
@@ -18,6 +19,8 @@ class Request:
     query: dict[str, str]
     agent: str = ""
     watch: bool = False
+    token: str = ""
+    """Who asks, by the token of the request."""
 
 
 @dataclass(slots=True)
@@ -25,7 +28,8 @@ class Fault:
     """What happens to the next `times` requests that match: an error, a wait, a hang-up.
 
     `path` is a regular expression that is searched for in the path, e.g. `r"/jobs$"`. With `late`, the request is
-    carried out before it fails, as when an answer is lost.
+    carried out before it fails, as when an answer is lost. An error 403 without an end is a right that is missing: who
+    asks whether a request is allowed (SelfSubjectAccessReview) is told so.
     """
 
     method: str = ""
@@ -40,15 +44,26 @@ class Fault:
     """Whether it is for watches; they are spared otherwise."""
     agent: str = ""
     """How the `User-Agent` of the requests begins; empty: any."""
+    token: str = ""
+    """Who sends the requests, by their token; empty: anybody."""
     times: float = 1
 
     def meets(self, request: Request) -> bool:
-        if self.times < 1 or request.watch != self.watches or not request.agent.startswith(self.agent):
-            return False
-        if self.method not in ("", request.method) or not re.search(self.path, request.path):
+        if not self._is_for(request):
             return False
         self.times -= 1
         return True
+
+    def forbids(self, request: Request) -> bool:
+        """Whether such a request is refused for good, by lack of a right."""
+        return self.status == 403 and self.times == inf and self._is_for(request)
+
+    def _is_for(self, request: Request) -> bool:
+        if self.times < 1 or request.watch != self.watches or not request.agent.startswith(self.agent):
+            return False
+        if self.token not in ("", request.token) or self.method not in ("", request.method):
+            return False
+        return re.search(self.path, request.path) is not None
 
 
 @dataclass
@@ -68,6 +83,10 @@ class Switches:
     def next(self, request: Request) -> Fault | None:
         self.requests.append(request)
         return next((one for one in self.faults if one.meets(request)), None)
+
+    def forbids(self, request: Request) -> bool:
+        """Whether a right is missing that such a request needs."""
+        return any(one.forbids(request) for one in self.faults)
 
     @contextmanager
     def during(self, *faults: Fault) -> Iterator[None]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from aiohttp import web
 
-from kube import discovery, events, patches, selectors
+from kube import discovery, events, patches, reviews, selectors
 from kube.api import Api, Options, key_of
 from kube.refusals import Refusal, bad_request, expired, unknown_path
 from kube.resources import EVENTS, PODS, Document, Resource
@@ -47,12 +47,18 @@ class Embedded:
         self.api.objects.compact()
         return self.api.objects.oldest
 
+    def back_up(self) -> Callable[[bool], None]:
+        """See `Objects.back_up`."""
+        return self.api.objects.back_up()
+
     # Requests
 
     async def answer(self, request: web.Request) -> web.Response:
         path = tuple(part for part in request.path.split("/") if part)
         if path in (("healthz",), ("readyz",), ("livez",)):
             return web.Response(text="ok")
+        if request.path == reviews.PATH and request.method == "POST":
+            return web.json_response(reviews.answered(await request.json(), allowed=True), status=201)
         target = self._target(path)
         if target is None:
             return web.json_response(discovery.document(path, self.api.served.values()))
@@ -219,6 +225,8 @@ class Embedded:
                 except TimeoutError:
                     if query.get("allowWatchBookmarks") in ("true", "1"):
                         yield self._bookmark(resource, {})
+                    continue
+                if change.version <= since:  # a watch from the future hears nothing until that has come
                     continue
                 if kind := _seen(change, selects):
                     yield line(kind, change.object)

@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, Self
 
 from aiohttp import web
 
+from kube import reviews
 from kube.controllers import Controllers
 from kube.faults import REASONS, Fault, Request, Switches
 from kube.logs import Logs
@@ -153,6 +154,19 @@ class Server:
         finally:
             self._wait(self._listen())
 
+    def back_up(self) -> Callable[[bool], None]:
+        """See `Cluster.back_up`: of the embedded API, with whose controllers this is."""
+        backend, controllers = self._backend, self.controllers
+        assert isinstance(backend, Embedded)
+        assert controllers is not None
+        restore = self.call(backend.back_up)
+
+        def put_back(ahead: bool) -> None:
+            self.call(restore, ahead)
+            self.call(controllers.begin_anew)
+
+        return put_back
+
     async def _leave(self) -> None:
         await self._site.stop()
         server = self._runner.server
@@ -171,9 +185,8 @@ class Server:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         watches = request.method == "GET" and request.query.get("watch") in ("1", "true")
-        told = Request(
-            request.method, request.path, dict(request.query), request.headers.get("User-Agent", ""), watches
-        )
+        agent, token = request.headers.get("User-Agent", ""), request.headers.get("Authorization", "")[len("Bearer ") :]
+        told = Request(request.method, request.path, dict(request.query), agent, watches, token)
         fault = self.switches.next(told)
         try:
             if fault and not fault.late:
@@ -183,6 +196,8 @@ class Server:
                 return log
             if watches:
                 return await self._watch(request)
+            if request.path == reviews.PATH and self.switches.forbids(reviews.asked(await request.json(), told)):
+                return web.json_response(reviews.answered(await request.json(), allowed=False), status=201)
             answer = await self._backend.answer(request)
             if answer.status == 201 and request.path.endswith("/jobs") and "dryRun" not in request.query:
                 self.switches.made.append(json.loads(answer.body))  # type: ignore[arg-type]

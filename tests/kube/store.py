@@ -106,6 +106,26 @@ class Objects:
         self.oldest = self.version
         self._changes.clear()
 
+    def back_up(self) -> Callable[[bool], None]:
+        """Take note of everything; gives what makes it so again, and whether versions then go on beyond the last one.
+
+        Those who listen are not told.
+        """
+        version, oldest, changes = self.version, self.oldest, list(self._changes)
+        objects = {store: dict(found) for store, found in self._objects.items()}
+        dependents = {uid: set(places) for uid, places in self._dependents.items()}
+
+        def restore(ahead: bool) -> None:
+            last, self.version, self.oldest = self.version, version, oldest
+            self._objects = defaultdict(dict, {store: dict(found) for store, found in objects.items()})
+            self._dependents = defaultdict(set, {uid: set(places) for uid, places in dependents.items()})
+            self._changes = deque(changes, maxlen=self._changes.maxlen)
+            if ahead:
+                self.version = last
+                self.compact()
+
+        return restore
+
 
 def _owners(item: Document | None) -> list[str]:
     return [one["uid"] for one in (item or {"metadata": {}})["metadata"].get("ownerReferences") or ()]

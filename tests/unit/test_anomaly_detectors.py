@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import hashlib
+import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from almanac.api import AnomalyModel, Detector, JobError, Reason
 from almanac_jobs.anomaly import detectors, matrix, measures, teacher
 from almanac_jobs.anomaly.detectors import Trained, Training, halves, latest, resolve
 from almanac_jobs.anomaly.features import Feature, Kind
-from almanac_jobs.anomaly.matrix import Matrix, Resident, Spooled, take
+from almanac_jobs.anomaly.matrix import Matrix, Resident, Selection, Spooled, take
 from almanac_jobs.crew import Crew, Held
 from almanac_jobs.engines.local import Alone
 from almanac_jobs.progress import Interrupted, Progress
@@ -91,6 +95,42 @@ def test_the_same_bytes_wherever_rows_lie(detector: Detector, monkeypatch: pytes
     assert digest(train(detector, spooled, labels)) == once
     del spooled
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("bins", "missing"), [(256, 0.0), (256, 0.3), (64, 0.9), (1024, 0.0), (1024, 0.5)])
+def test_what_xgboost_writes_is_foreseen_and_refused_without_room(
+    bins: int, missing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its own writing fails it ends the process."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(30_000, 5)).astype(np.float32)
+    values[rng.random(values.shape) < missing] = np.nan
+    monkeypatch.setattr(matrix, "PART_ROWS", 10_000)
+    spooled = Spooled(values[start : start + 5000] for start in range(0, len(values), 5000))
+
+    def size() -> int:
+        return sum(file.stat().st_size for file in spooled.folder.iterdir())
+
+    before, foreseen = size(), spooled.cache_size(len(values), 5, bins)
+    kept = matrix.quantized(Selection(spooled, [f"f{at}" for at in range(5)], np.zeros(len(values))), 1, bins, "x")
+    assert foreseen / 2 < size() - before <= foreseen
+    del kept
+    monkeypatch.setattr(matrix.shutil, "disk_usage", lambda _: SimpleNamespace(free=foreseen - 1))
+    with pytest.raises(OSError, match="MiB are needed") as caught:
+        spooled.cache(len(values), 5, bins)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_matrix_that_was_put_aside_has_its_files_still() -> None:
+    """As Dask does with what it spills: the one in memory goes, and another is made of what was pickled."""
+    values, _ = data()
+    spooled = Spooled(iter([values]))
+    aside = pickle.dumps(spooled)
+    del spooled
+    gc.collect()
+    back = pickle.loads(aside)  # noqa: S301 - of our own making
+    np.testing.assert_array_equal(np.concatenate(list(back.parts())), values)
+    assert back.rows == len(values)
 
 
 @pytest.mark.parametrize("detector", TRAINED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from collections.abc import Callable
 
@@ -50,9 +51,9 @@ def test_what_stays_is_not(error: Exception) -> None:
 def test_a_counter_stops_its_task_once_the_session_is_over() -> None:
     progress = pickle.loads(pickle.dumps(dask.Counter("one")))()  # noqa: S301 - of our own making
     progress.advance()
-    dask_tasks.end("other")
+    asyncio.run(dask_tasks.end("other"))
     progress.advance()
-    dask_tasks.end("one")
+    asyncio.run(dask_tasks.end("one"))
     with pytest.raises(Interrupted):
         progress.advance()
 

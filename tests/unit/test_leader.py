@@ -40,6 +40,10 @@ class Leases:
         self.lease = deepcopy(document) | {"metadata": metadata}
         return deepcopy(self.lease)
 
+    @property
+    def version(self) -> int:
+        return int(self.lease["metadata"]["resourceVersion"]) if self.lease else 0
+
     def _check(self) -> None:
         if self.down:
             raise ApiError(0, "Unreachable", "nobody is there")
@@ -48,14 +52,17 @@ class Leases:
 class Candidate:
     def __init__(self, leases: Leases, name: str) -> None:
         self.election = Election(leases, "almanac", "lease", name, FAST)  # type: ignore[arg-type]
-        self.leads = False
-        self.task = asyncio.create_task(self.election.run(self.won, self.lost))
+        self.leads = self.outdated = False
+        self.task = asyncio.create_task(self.election.run(self.won, self.lost, self.older))
 
     def won(self) -> None:
         self.leads = True
 
     def lost(self) -> None:
         self.leads = False
+
+    def older(self) -> None:
+        self.outdated = True
 
     async def die(self) -> None:
         self.task.cancel()
@@ -137,5 +144,24 @@ def test_many_candidates_have_one_leader() -> None:
         assert sum(one.leads for one in all_) == 1
         for one in all_:
             await one.die()
+
+    asyncio.run(main())
+
+
+def test_whoever_takes_part_sees_that_the_lease_is_older_than_it_was() -> None:
+    """Versions only rise, unless the whole cluster is put back to what it was."""
+
+    async def main() -> None:
+        leases = Leases()
+        first = Candidate(leases, "first")
+        await eventually(lambda: first.leads)
+        backup = deepcopy(leases.lease)
+        second = Candidate(leases, "second")
+        assert backup is not None
+        await eventually(lambda: leases.version > int(backup["metadata"]["resourceVersion"]) + 20)
+        assert [first.outdated, second.outdated] == [False, False]
+        leases.lease = backup
+        await eventually(lambda: first.outdated and second.outdated)
+        await asyncio.gather(first.die(), second.die())
 
     asyncio.run(main())

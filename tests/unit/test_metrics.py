@@ -18,7 +18,10 @@ from almanac_jobs.progress import Progress, Workers
 from tools import reference
 from tools.chart import ROOT
 
-LABELS = {"code", "engine", "kind", "outcome", "path", "phase", "reason", "stage", "state", "unit", "verb", "version"}
+LABELS = {
+    *("code", "engine", "kind", "outcome", "path", "phase", "reason"),
+    *("resource", "stage", "state", "unit", "verb", "version"),
+}
 """None of them grows with jobs, runs or pods."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -61,6 +62,14 @@ def test_an_error_has_its_exit_code() -> None:
 def test_running_out_of_memory_asks_for_more(error: Exception) -> None:
     end = failed(raises(error))
     assert (end.exit_code, end.error.reason) == (79, Reason.TOO_BIG_FOR_LOCAL)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named(number: int) -> None:
+    end = failed(raises(OSError(number, os.strerror(number), "/tmp/almanac-1")))  # noqa: S108 - of nobody
+    assert (end.exit_code, end.error.reason) == (75, Reason.STORAGE_FULL)
+    assert "'/tmp/almanac-1'" in end.error.message
+    assert "TMPDIR" in end.error.message
 
 
 def test_the_unforeseen_is_our_fault_worth_a_retry_and_one_line() -> None:

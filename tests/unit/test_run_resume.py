@@ -13,6 +13,7 @@ from almanac.api import Reason, Report
 from almanac_jobs import __main__ as driver
 from almanac_jobs.model import EntityModel
 from ledgers import job, ledger, write_parquet
+from matrix import Group, Moment, cell
 
 
 def drive(document: dict[str, Any], folder: Path, run: str = "r1") -> Report:
@@ -27,6 +28,12 @@ def document(tmp_path: Path) -> dict[str, Any]:
     return job(lake, tmp_path / "out", output__layout="perEntity", output__keepRuns=1)
 
 
+@cell(
+    Group.API,
+    "The cluster is restored from a backup of etcd",
+    Moment.PUBLISHING,
+    "A driver that runs once more finds its run complete: it does what is left to do, and computes nothing.",
+)
 def test_what_a_complete_run_lacks_is_done(document: dict[str, Any], tmp_path: Path) -> None:
     drive(document, tmp_path, "r0")
     first = drive(document, tmp_path)

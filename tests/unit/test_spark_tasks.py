@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from almanac.api import JobError, Reason
 from almanac_jobs.engines.shuffle import Division, Grouping
+from almanac_jobs.engines.spark_actions import job_error
 from almanac_jobs.engines.spark_tasks import Coalesced, Guarded, failure, root_cause
 
 
@@ -54,6 +56,7 @@ def test_an_error_that_stays_is_told_and_not_tried_again() -> None:
         ),
         (MemoryError(), Reason.CLUSTER_UNAVAILABLE, "spec.spark.executors.memory"),
         (pa.ArrowMemoryError("x"), Reason.CLUSTER_UNAVAILABLE, "spec.spark.executors.memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), Reason.STORAGE_FULL, "disk of an executor"),
         (ZeroDivisionError("oh"), Reason.INTERNAL_ERROR, "ZeroDivisionError: oh"),
     ],
     ids=repr,
@@ -73,6 +76,38 @@ def test_other_errors_are_raised_for_spark_to_try_again(error: BaseException, re
 
 def test_what_spark_itself_says_is_no_failure_of_a_task() -> None:
     assert failure("Job aborted: ExecutorLostFailure (executor 3 exited)") is None
+
+
+STAGE = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.runJob.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 16.0 failed 2 times, \
+most recent failure: Lost task 0.1 in stage 16.0 (TID 17) (127.0.0.1 executor 1): {}
+\tat org.apache.spark.network.shuffle.Writer.write(Writer.java:42)
+
+Driver stacktrace:
+\tat org.apache.spark.scheduler.DAGScheduler.failJobAndIndependentStages(DAGScheduler.scala:2844)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "words"),
+    [
+        (Exception(STAGE.format("java.io.IOException: No space left on device")), Reason.STORAGE_FULL, "an executor"),
+        (Exception(STAGE.format("java.io.IOException: Disk quota exceeded")), Reason.STORAGE_FULL, "an executor"),
+        (OSError(errno.ENOSPC, "No space left on device"), Reason.STORAGE_FULL, "spec.spark.driver"),
+        (Exception(STAGE.format("ExecutorLostFailure (executor 1 exited)")), Reason.CLUSTER_UNAVAILABLE, "(executor 1"),
+        (
+            Exception(STAGE.format("java.lang.IllegalStateException: odd")),
+            Reason.INTERNAL_ERROR,
+            "Spark: IllegalStateException: odd: this is a fault",
+        ),
+    ],
+    ids=range(5),
+)
+def test_what_spark_says_of_a_stage_in_the_words_of_a_job(error: Exception, reason: Reason, words: str) -> None:
+    found = job_error(error)
+    assert found.reason is reason
+    assert words in found.message
+    assert "org.apache" not in found.message
 
 
 def test_the_cause_of_an_error_of_java_is_its_last_one() -> None:

@@ -155,6 +155,35 @@ def test_what_was_read_before_its_end_does_not_come_back(monkeypatch: pytest.Mon
     assert store.seen(goldens.UID).drivers, "what went long ago is not kept in mind"
 
 
+@pytest.mark.parametrize(
+    ("page", "items", "older"),
+    [
+        (30, [("a", 20)], False),  # as it is
+        (30, [("a", 25), ("new", 28)], False),
+        (20, [("a", 20)], False),
+        (30, [], False),  # the job was deleted
+        (15, [("a", 10)], True),  # versions have gone back
+        (15, [], True),
+        (90, [("a", 10)], True),  # they have jumped ahead, and an object has gone back
+        (90, [("gone", 12)], True),  # ... or come back
+        (0, [("a", 0)], False),  # versions that are no numbers say nothing
+    ],
+)
+def test_a_list_that_is_older_than_what_was_known_before(page: int, items: list[tuple[str, int]], older: bool) -> None:
+    store = Store()
+    store.put(job(20, "a"))
+    store.remove(job(18, "gone"))
+    listed = {"metadata": {"resourceVersion": str(page)}, "items": [job(version, uid) for uid, version in items]}
+    assert store.versions("ForecastJob").are_after(listed) is older
+
+
+def test_versions_are_compared_kind_by_kind() -> None:
+    """They may be kept in stores of their own."""
+    store = Store()
+    store.put(job(20, "a"))
+    assert not store.versions("Pod").are_after({"metadata": {"resourceVersion": "5"}, "items": []})
+
+
 def test_what_is_not_the_operators_is_left_out() -> None:
     store = Store()
     stranger = {"kind": "Job", "metadata": {"name": "backup", "namespace": "default", "uid": "u"}, "spec": {}}

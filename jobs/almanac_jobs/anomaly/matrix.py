@@ -5,6 +5,8 @@ Both give XGBoost the same numbers in the same order, and so the same model, bit
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +38,12 @@ class Matrix(Protocol):
     def rows(self) -> int:
         """Number of rows."""
 
-    @property
-    def folder(self) -> Path | None:
-        """Where XGBoost is to keep what it makes of them; None: in memory."""
+    def cache(self, rows: int, width: int, bins: int) -> Path | None:
+        """Where XGBoost is to keep what it makes of so many rows and columns of them; None: in memory.
+
+        Raises:
+            OSError: ENOSPC, where there is no room for that: XGBoost would end the process.
+        """
 
     def parts(self) -> Iterator[Floats32]:
         """All rows in order, some at a time."""
@@ -54,8 +59,7 @@ class Resident:
     def rows(self) -> int:
         return len(self.values)
 
-    @property
-    def folder(self) -> Path | None:
+    def cache(self, rows: int, width: int, bins: int) -> Path | None:
         return None
 
     def parts(self) -> Iterator[Floats32]:
@@ -63,13 +67,23 @@ class Resident:
             yield self.values[start : start + PART_ROWS]
 
 
+_set_aside: dict[str, TemporaryDirectory[str]] = {}
+
+
 class Spooled:
-    """A matrix in files of a folder of its own, which goes with it; memory holds one part."""
+    """A matrix in files of a folder of its own, which goes with it; memory holds one part.
+
+    Who pickles it means to have it back, in this process: Dask does so where memory is short. From then on the folder
+    stays until the process ends.
+    """
 
     def __init__(self, parts: Iterator[Floats32]) -> None:
         """Write parts as they come, small ones together."""
         self._place = TemporaryDirectory(prefix="almanac-")
         self._sizes: list[int] = []
+        self.width = 0
+        self.present = 0
+        """Number of values that are not missing."""
         waiting: list[Floats32] = []
         for part in parts:
             waiting.append(part)
@@ -78,9 +92,19 @@ class Spooled:
         if waiting:
             self._write(waiting)
 
+    def __getstate__(self) -> dict[str, Any]:
+        _set_aside[self._place.name] = self._place
+        return {**self.__dict__, "_place": self._place.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = {**state, "_place": _set_aside[state["_place"]]}
+
     def _write(self, parts: list[Floats32]) -> None:
-        np.save(self.folder / f"{len(self._sizes)}.npy", np.concatenate(parts))
-        self._sizes.append(sum(map(len, parts)))
+        whole = np.ascontiguousarray(np.concatenate(parts), np.float32)
+        (self.folder / str(len(self._sizes))).write_bytes(whole)  # numpy itself would not say why it cannot
+        self.present += whole.size - int(np.isnan(whole).sum())
+        self._sizes.append(len(whole))
+        self.width = whole.shape[1]
         parts.clear()
 
     @property
@@ -91,9 +115,26 @@ class Spooled:
     def folder(self) -> Path:
         return Path(self._place.name)
 
+    def cache(self, rows: int, width: int, bins: int) -> Path:
+        size, free = self.cache_size(rows, width, bins), shutil.disk_usage(self.folder).free
+        if free < size:
+            told = f"{size / 2**20:,.1f} MiB are needed, and {free / 2**20:,.1f} MiB are free"
+            raise OSError(errno.ENOSPC, told, str(self.folder))
+        return self.folder
+
+    def cache_size(self, rows: int, width: int, bins: int) -> int:
+        """Bytes that XGBoost writes, at most: where rows begin, the bin of each value, and the bins once more by
+        columns, where those of a column with few values have the numbers of their rows beside them."""
+        narrow = 1 if bins <= 256 else 2
+        dense = self.present == self.rows * self.width
+        by_row = rows * width * narrow if dense else min(rows * width, self.present) * 4
+        by_column = rows * width * max(narrow + 1 / 8, (narrow + 8) / 5)
+        page = width * bins * 8 + 4096
+        return int(rows * 8 + by_row + by_column) + page * len(self._sizes)
+
     def parts(self) -> Iterator[Floats32]:
         for at in range(len(self._sizes)):
-            yield np.load(self.folder / f"{at}.npy")
+            yield np.fromfile(self.folder / str(at), np.float32).reshape(-1, self.width)
 
 
 def take(matrix: Matrix, rows: Ints) -> Floats32:
@@ -122,8 +163,12 @@ def quantized(selection: Selection, threads: int, bins: int, name: str, referenc
     """The selection as XGBoost trains on it: cut into bins, without a copy of the values in between.
 
     `name` tells it from others of the same matrix. `reference` is another one, whose bins it gets.
+
+    Raises:
+        OSError: as `Matrix.cache` does.
     """
-    folder = selection.matrix.folder
+    rows = selection.matrix.rows if selection.rows is None else int(selection.rows.sum())
+    folder = selection.matrix.cache(rows, len(selection.names), bins)
     if folder is not None:
         source = _Source(selection, str(folder / name))
         return xgb.ExtMemQuantileDMatrix(source, nthread=threads, max_bin=bins, ref=reference)

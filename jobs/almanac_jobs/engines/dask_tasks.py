@@ -15,8 +15,10 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import pyarrow as pa
 from distributed import Scheduler, Worker, get_worker
+from distributed.comm.core import CommClosedError
 
 from almanac.api import JobError, Reason
+from almanac_jobs.launch import is_full, job_error
 from almanac_jobs.progress import Interrupted
 
 Parameters = ParamSpec("Parameters")
@@ -71,6 +73,18 @@ class Guarded(Generic[Parameters, Result]):
                 Reason.CLUSTER_UNAVAILABLE,
                 "spec.dask.memory: a task ran out of memory: give workers more, or set more workers",
             ) from error
+        except (ConnectionError, CommClosedError, TimeoutError):  # the scheduler or another worker may be gone
+            raise
+        except OSError as error:
+            raise (_full_disk(error) if is_full(error) else job_error(error)) from error
+
+
+def _full_disk(error: OSError) -> JobError:
+    return JobError(
+        Reason.STORAGE_FULL,
+        f"spec.dask: no space is left on the disk of a worker, where it keeps what memory does not hold ({error}): "
+        "give workers a larger one (TMPDIR names the folder), more memory, or set more workers",
+    )
 
 
 def same(value: Result) -> Result:
@@ -78,8 +92,8 @@ def same(value: Result) -> Result:
     return value
 
 
-def end(topic: str) -> None:
-    """Stop the tasks of a session, on the worker that this runs on."""
+async def end(topic: str) -> None:
+    """Stop the tasks of a session, on the worker that this runs on. A coroutine: Dask waits for anything else."""
     _over.add(topic)
 
 

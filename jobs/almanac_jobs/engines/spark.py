@@ -22,7 +22,7 @@ from almanac_jobs.choice import has_java
 from almanac_jobs.engines import shuffled, spark_events
 from almanac_jobs.engines.shuffle import Census, Division, Grouping, MapRows, Record, take_census
 from almanac_jobs.engines.shuffled import Shuffled, Task, Watch, unwatched
-from almanac_jobs.engines.spark_actions import Actions
+from almanac_jobs.engines.spark_actions import Actions, job_error
 from almanac_jobs.engines.spark_tasks import Coalesced, root_cause
 from almanac_jobs.progress import Progress
 from almanac_jobs.resources import usable_cores
@@ -104,7 +104,11 @@ class Spark:
         division = shuffled.division(dataset.rows, cores)
         actions = Actions(self.context)
         portions = shuffled.shares(dataset, spec, cores)
-        mapped = self.context.parallelize(portions, len(portions)).mapPartitionsWithIndex(
+        try:
+            handed_out = self.context.parallelize(portions, len(portions))
+        except OSError as error:  # it goes through a file
+            raise job_error(error) from error
+        mapped = handed_out.mapPartitionsWithIndex(
             actions.guarded(MapRows(spec, division)).__call__  # Spark wants to see a function
         )
         records = mapped.partitionBy(division.partitions, int)  # a record's key is its partition

@@ -14,6 +14,7 @@ from pyspark import RDD, Accumulator, AccumulatorParam, SparkContext, TaskContex
 from almanac.api import JobError, Reason
 from almanac_jobs.engines import spark_tasks
 from almanac_jobs.engines.spark_tasks import Guarded
+from almanac_jobs.launch import is_full
 from almanac_jobs.progress import Progress, Workers
 
 POLL = 0.2
@@ -98,7 +99,7 @@ class Actions:
             raise
         self._raise_failures()
         if failed:
-            raise _job_error(failed[0]) from failed[0]
+            raise job_error(failed[0]) from failed[0]
         return done[0]
 
     def _raise_failures(self) -> None:
@@ -161,25 +162,37 @@ _LOST = re.compile(
     "ExecutorLostFailure|ExecutorLost|exited unexpectedly|FetchFailed|SparkContext was shut down|stopped SparkContext"
     "|Max number of executor failures|OutOfMemoryError|crashed"
 )
+_FULL = re.compile("No space left on device|Disk quota exceeded")
 
 
-def _job_error(error: BaseException) -> JobError:
+def job_error(error: BaseException) -> JobError:
     """What Spark raises, as one that a person can do something about."""
     text = str(error)
     known = spark_tasks.failure(text)
     if known is not None:
         return known
+    if is_full(error):
+        return spark_tasks.full_disk_of_driver()
+    if _FULL.search(text):
+        return spark_tasks.full_disk()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = next((line for line in lines if _LOST.search(line)), None)
     if said is None:
-        told = next((line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)), " ".join(lines[:2]))
+        told = next((line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)), _last_failure(lines))
         return JobError(
             Reason.INTERNAL_ERROR,
             f"Spark: {told}: this is a fault of Almanac's or of the cluster's, not of the job: see the driver's log",
         )
-    cause = said.split("Most recent failure: ")[-1].split("Driver stacktrace")[0]
     return JobError(
         Reason.CLUSTER_UNAVAILABLE,
-        f"spec.spark.executors: executors were lost again and again ({cause[:300]}): give them more memory, or look at "
-        "what ends them",
+        f"spec.spark.executors: executors were lost again and again ({_last_failure([said])[:300]}): give them more "
+        "memory, or look at what ends them",
     )
+
+
+def _last_failure(lines: list[str]) -> str:
+    """What ended the last attempt of a task, else what Spark begins with; without the classes of Java around it."""
+    told = next((line for line in lines if "most recent failure: " in line), "")
+    attempt = re.sub(r"^Lost task .*? \(TID \d+\) \(.*?\): ", "", told.partition("most recent failure: ")[2])
+    begins = next((line[2:] for line in lines if line.startswith(": ")), " ".join(lines[:2]))
+    return spark_tasks.root_cause(attempt or begins)

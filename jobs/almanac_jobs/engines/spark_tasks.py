@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from almanac.api import JobError, Reason
 from almanac_jobs.engines.shuffle import Grouping, Record
-from almanac_jobs.launch import job_error
+from almanac_jobs.launch import is_full, job_error
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -71,7 +71,10 @@ class Guarded(Generic[One, Other]):
 
 def marked(error: Exception) -> RuntimeError:
     """An error that the driver finds again in what Spark says of it (`failure`)."""
-    found = _out_of_memory() if isinstance(error, MemoryError | pa.ArrowMemoryError) else job_error(error)
+    if isinstance(error, MemoryError | pa.ArrowMemoryError):
+        found = _out_of_memory()
+    else:
+        found = full_disk() if is_full(error) else job_error(error)
     return RuntimeError(f"{_MARK}{json.dumps((found.reason.value, found.message))}")
 
 
@@ -90,6 +93,24 @@ def failure(text: str) -> JobError | None:
         return None
     reason, message = json.loads(found[1])
     return JobError(Reason(reason), message)
+
+
+def full_disk() -> JobError:
+    """The error for an executor that cannot keep what it shuffles."""
+    return JobError(
+        Reason.STORAGE_FULL,
+        "spec.spark.executors: no space is left on the disk of an executor, where rows are kept between tasks: give "
+        "executors a larger one (spark.local.dir), or set more of them",
+    )
+
+
+def full_disk_of_driver() -> JobError:
+    """The error for a driver that cannot hand over what executors are to do."""
+    return JobError(
+        Reason.STORAGE_FULL,
+        "spec.spark.driver: no space is left on the driver's disk, where it keeps what it sends to executors: give it "
+        "a larger one (spark.local.dir)",
+    )
 
 
 def _out_of_memory() -> JobError:

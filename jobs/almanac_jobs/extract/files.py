@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from almanac_jobs import objects
 from almanac_jobs.extract.folders import Folders
-from almanac_jobs.storage import Location, storage_errors
+from almanac_jobs.storage import Location, open_location, storage_errors
 
 DATA = "data"
 """Folder of a run with its data set."""
@@ -88,6 +88,8 @@ class Writer:
     def __init__(self, run: Location, scratch: Path, schema: pa.Schema, folders: Folders, name: str) -> None:
         self._run = run
         self._scratch = scratch
+        self._beside = run if run.bucket is None else open_location(str(scratch), None, field=run.field)
+        """Where files are while they are being written, for messages."""
         self._schema = schema
         self._folders = folders
         self._name = name
@@ -125,7 +127,7 @@ class Writer:
     def _flush(self, one: _Open) -> None:
         if one.held:
             rows = pa.Table.from_batches(one.held, self._schema)
-            with storage_errors(self._run, writing=True):
+            with storage_errors(self._beside, writing=True):
                 if one.writer is None:
                     one.writer = pq.ParquetWriter(one.place, self._schema, compression="zstd", **encodings(rows))
                 one.writer.write_table(rows, row_group_size=one.held_rows)
@@ -137,7 +139,7 @@ class Writer:
         made = []
         for folder, one in sorted(self._open.items()):
             self._flush(one)
-            with storage_errors(self._run, writing=True):
+            with storage_errors(self._beside, writing=True):
                 assert one.writer is not None  # noqa: S101 - a file is opened for rows
                 one.writer.close()
             path = "/".join(filter(None, (DATA, folder, self._name)))

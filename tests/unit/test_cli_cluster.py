@@ -83,7 +83,7 @@ def test_submit_says_how_to_run_a_job_again(api: Server, almanac: Command) -> No
     assert almanac("submit", "-f", "job.yaml") == (
         0,
         "forecastjob.almanac.dev/ledger unchanged in namespace default\n",
-        "its run is over: --set spec.restartNonce=3 runs it again\n",
+        "ledger has run with this spec: with another spec.restartNonce than 2 in its file it runs again\n",
     )
 
 

@@ -235,6 +235,14 @@ def test_no_kubeconfig(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         Client(kubeconfig=tmp_path / "wrong")
 
 
+@pytest.mark.parametrize(
+    ("kind", "typed"), [("ForecastJob", "ledger"), ("AnomalyJob", "aj/ledger"), ("ExtractJob", "xj/ledger")]
+)
+def test_what_people_are_told_to_type_means_the_job(kind: str, typed: str) -> None:
+    assert Reference("ledger", kind).typed == typed
+    assert Reference.parse(typed) == Reference("ledger", kind)
+
+
 def test_missing_names_the_nearest(api: Server, client: Client) -> None:
     api.answer("GET", f"{JOBS}/legder", missing("legder"))
     api.answer("GET", JOBS, (200, {"items": [job()], "metadata": {}}))

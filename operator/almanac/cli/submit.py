@@ -104,11 +104,14 @@ def _submit(client: Client, document: Document, how: dict[str, bool], *, quiet: 
     if not quiet:
         click.echo(f"{record.reference} {submission.change} in namespace {record.namespace}{dry}")
     if submission.change == "unchanged" and record.finished and not quiet:
-        nonce = record.spec.get("restartNonce", 0) + 1
-        click.secho(f"its run is over: --set spec.restartNonce={nonce} runs it again", dim=True, err=True)
+        nonce = record.spec.get("restartNonce", 0)
+        again = f"with another spec.restartNonce than {nonce} in its file it runs again"
+        click.secho(f"{record.name} has run with this spec: {again}", dim=True, err=True)
     if record.suspended:
         click.secho(
-            f"{record.name} is suspended: `almanac cancel --undo {record.name}` lets it go on", dim=True, err=True
+            f"{record.name} is suspended: `almanac cancel --undo {record.reference.typed}` lets it go on",
+            dim=True,
+            err=True,
         )
     return record
 
@@ -118,5 +121,5 @@ def _wait(client: Client, record: JobRecord, timeout: float | None) -> JobRecord
         with live.changes(err=True) as show:
             return client.wait(str(record.reference), namespace=record.namespace, timeout=timeout, on_change=show)
     except KeyboardInterrupt:
-        click.echo(f"{record.name} goes on: `almanac status {record.name} --watch` shows it", err=True)
+        click.echo(f"{record.name} goes on: `almanac status {record.reference.typed} --watch` shows it", err=True)
         raise

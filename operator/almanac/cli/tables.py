@@ -117,7 +117,7 @@ def detail(record: JobRecord, now: datetime, *, wide: bool = False) -> Renderabl
         if note := outdated(record):
             grid.add_row("", Text(note, style="dim"))
     if record.suspended and record.scheduled:
-        grid.add_row("Next run", f"none: spec.suspend is true (`almanac cancel --undo {record.name}`)")
+        grid.add_row("Next run", f"none: spec.suspend is true (`almanac cancel --undo {record.reference.typed}`)")
     elif status.next_schedule_time:
         grid.add_row("Next run", f"{status.next_schedule_time.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     return Group(grid, Text(), _conditions(record, now), *_history(record)) if wide else grid

@@ -28,7 +28,6 @@ from almanac.client.errors import (
 from almanac.client.manifest import manifest, same
 from almanac.client.records import JobRecord, Reference
 from almanac.cluster import JOBS, PODS
-from almanac.crd import RESOURCES
 from almanac.kubeconfig import Access
 
 FIELD_MANAGER = "almanac"
@@ -415,7 +414,7 @@ class AsyncClient:
             for kind in sorted(JOBS.keys() - {job.kind}):
                 with suppress(AccessDeniedError, NotFoundError):  # who asks may not know of this kind
                     if await self._find(kind, job.name, namespace):
-                        return f"{message}, did you mean {RESOURCES[kind].short}/{job.name}?"
+                        return f"{message}, did you mean {Reference(job.name, kind).typed}?"
             names = [record.name for record in await self._all(job.kind, namespace, "")]
             if close := nearest(job.name, names):
                 return f"{message}, did you mean {close}?"

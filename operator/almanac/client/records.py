@@ -11,13 +11,16 @@ from almanac.api import GROUP, VERSION, AlmanacError, Condition, ExitCode, JobSt
 from almanac.crd import RESOURCES
 from almanac.resource import read_status
 
+UNSAID = "ForecastJob"
+"""The kind that is meant where none is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Which job of a namespace is meant."""
 
     name: str
-    kind: str = "ForecastJob"
+    kind: str = UNSAID
 
     @classmethod
     def parse(cls, text: str) -> Reference:
@@ -38,6 +41,11 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.kind.lower()}.{GROUP}/{self.name}"
+
+    @property
+    def typed(self) -> str:
+        """What people type: `ledger`, `aj/journal`."""
+        return self.name if self.kind == UNSAID else f"{RESOURCES[self.kind].short}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

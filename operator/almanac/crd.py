@@ -99,11 +99,11 @@ def _columns(resource: Resource) -> list[dict[str, Any]]:
 
     return [
         column("Phase", ".status.phase"),
+        column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
         column("Engine", ".status.engine"),
         column("Progress", ".status.progress"),
         column(resource.count.capitalize(), f".status.result.{resource.count}", "integer"),
         column(resource.score.upper(), f".status.result.scores.{resource.score}", "number"),
-        column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         column("Workers", ".status.workers.ready", priority=1),
         column("Age", ".metadata.creationTimestamp", "date"),
     ]

@@ -113,8 +113,8 @@ def test_a_status_is_kept_and_shown(cluster: Cluster) -> None:
     assert told["metadata"]["generation"] == 1
     table = cluster.client.request("GET", cluster.client.path("forecastjobs"), accept=TABLE).json()
     names = [one["name"] for one in table["columnDefinitions"]]
-    assert names == ["Name", "Phase", "Engine", "Progress", "Entities", "MASE", "Reason", "Workers", "Age"]
-    assert table["rows"][0]["cells"][:-1] == ["ledger", "Running", "local", "62%", 5000, 0.87, "Running", "3/4"]
+    assert names == ["Name", "Phase", "Reason", "Engine", "Progress", "Entities", "MASE", "Workers", "Age"]
+    assert table["rows"][0]["cells"][:-1] == ["ledger", "Running", "Running", "local", "62%", 5000, 0.87, "3/4"]
     for wrong in ({"phase": "Odd"}, {"conditions": status["conditions"] * 2}, {"run": {"id": None}}):
         with pytest.raises(Refusal) as refused:
             cluster.client.patch("forecastjobs", "ledger", {"status": wrong}, sub="status")

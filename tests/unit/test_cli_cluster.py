@@ -249,9 +249,9 @@ def test_list(api: Server, almanac: Command) -> None:
     items = [job("Succeeded", "Completed", status={"result": RESULT}), other]
     api.answer("GET", JOBS, (200, {"items": items}))
     head, first, second = almanac("list")[1].splitlines()
-    assert head.split() == ["NAME", "PHASE", "ENGINE", "PROGRESS", "ENTITIES", "MASE", "AGE"]
-    assert first.split()[:4] == ["another-job", "Running", "local", "62%"]
-    assert second.split()[:5] == ["ledger", "Succeeded", "local", "5,000", "0.870"]
+    assert head.split() == ["NAME", "PHASE", "REASON", "ENGINE", "PROGRESS", "ENTITIES", "MASE", "AGE"]
+    assert first.split()[:5] == ["another-job", "Running", "Running", "local", "62%"]
+    assert second.split()[:6] == ["ledger", "Succeeded", "Completed", "local", "5,000", "0.870"]
     assert first.index("Running") == second.index("Succeeded") == head.index("PHASE")
     listed = json.loads(almanac("list", "-o", "json")[1])
     assert [one["kind"] for one in listed["items"]] == ["ForecastJob", "ForecastJob"]
@@ -264,7 +264,7 @@ def test_list_of_both_kinds(api: Server, almanac: Command) -> None:
     api.answer("GET", JOBS, (200, {"items": [job("Succeeded", "Completed", status={"result": RESULT})]}))
     api.answer("GET", JOBS.replace("forecastjobs", "anomalyjobs"), (200, {"items": [odd]}))
     head, first, second = almanac("list")[1].splitlines()
-    assert head.split()[5:7] == ["FLAGGED", "MASE"]
+    assert head.split()[6:8] == ["FLAGGED", "MASE"]
     assert first.split()[0] == "entries"
     assert "1,234" in first
     assert "1,234.000" not in first
@@ -343,7 +343,7 @@ def test_colours_keep_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     named["metadata"]["name"] = "Running"
     record = JobRecord.read(named, "ForecastJob")
     row = tables.rows([record], datetime(2026, 11, 21, 3, tzinfo=UTC)).splitlines()[1]
-    assert row.startswith("Running   \x1b[36mRunning\x1b[0m   local")
+    assert row.startswith("Running   \x1b[36mRunning\x1b[0m   Running   local")
 
 
 def test_without_what_the_operator_needs(almanac: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   almanac list                          the jobs of the present namespace
-  almanac list -A -o wide               of all namespaces, with reasons, runs and results
+  almanac list -A -o wide               of all namespaces, with workers, runs and results
   almanac list -l team=finance          those with a label
   almanac list -o json | jq -r '.items[] | select(.status.phase == "Failed") | .metadata.name'
 """
@@ -29,7 +29,7 @@ Examples:
 @output_option()
 @connected
 def list(client: Client, all_namespaces: bool, selector: str, output: str) -> None:  # noqa: A001 - the command's name
-    """List jobs with their phase, engine, progress, entities and score."""
+    """List jobs with their phase, reason, engine, progress, entities and score."""
     records = client.list(all_namespaces=all_namespaces, selector=selector)
     if not records and output in ("table", "wide"):
         where = "any namespace" if all_namespaces else f"namespace {client.namespace}"

@@ -44,11 +44,11 @@ def rows(records: Sequence[JobRecord], now: datetime, *, wide: bool = False, nam
     """A line for each job under a head, as `kubectl get` prints them."""
     scores = sorted({RESOURCES[record.kind].score for record in records})
     counts = sorted({RESOURCES[record.kind].count for record in records})
-    head = ["NAME", "PHASE", "ENGINE", "PROGRESS", *(name.upper() for name in (*counts, *scores))]
+    head = ["NAME", "PHASE", "REASON", "ENGINE", "PROGRESS", *(name.upper() for name in (*counts, *scores))]
     head = [
         *(["NAMESPACE"] if namespaces else []),
         *head,
-        *(["REASON", "WORKERS", "RUN", "RESULT"] if wide else []),
+        *(["WORKERS", "RUN", "RESULT"] if wide else []),
         "AGE",
     ]
     table = [head, *(_row(record, counts, scores, now, wide=wide, namespaces=namespaces) for record in records)]
@@ -71,13 +71,14 @@ def _row(
         *([record.namespace] if namespaces else []),
         record.name,
         str(record.phase or ""),
+        record.reason,
         str(status.engine or ""),
         status.progress,
         *(f"{getattr(result, name) or 0:,}" if result and name == counted else "" for name in counts),
         *(_score(result.scores[score]) if result and score in result.scores else "" for score in scores),
     ]
     workers = status.workers.ready if status.workers else ""
-    more = [record.reason, workers, status.run.id if status.run else "", result.uri if result else ""]
+    more = [workers, status.run.id if status.run else "", result.uri if result else ""]
     return [*told, *(more if wide else []), age(record.created, now)]
 
 

@@ -222,7 +222,7 @@ def test_the_summary_says_what_to_look_at(tmp_path: Path) -> None:
     ended = CliRunner().invoke(main, ["run", "-q", "-f", str(made)], catch_exceptions=False)
     said = " ".join(ended.stdout.split())
     assert re.match(r"✓ 1[5-9] of 1 500 rows are flagged", said)
-    assert "Not tested: there is no label." in said
+    assert "Not tested: that takes labels." in said
     assert "left out column empty: holds nothing but nulls" in said
     assert f"show {tmp_path / 'out'} --entity a" in said.replace("\n", "")
 

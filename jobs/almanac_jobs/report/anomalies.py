@@ -112,7 +112,7 @@ def headline(data: AnomalyData) -> Headline:
     leading = ", ".join(name for name, _ in data.importance[:3])
     detail = f"Detector {data.detector}: {data.why}. What matters most: {leading}."
     if "auc" not in data.measured:
-        why = "there is no label" if data.positives is None else "labels are too few to hold rows back for it"
+        why = "that takes labels" if data.positives is None else "labels are too few to hold rows back for it"
         return Headline("plain", title, f"{detail} Not tested: {why}.")
     area, skill = data.measured["auc"], data.measured["brier_skill"]
     tone = "good" if area >= 0.8 and skill > 0 else "mixed"

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +54,8 @@ STUCK = 300.0
 """Seconds that one look at a job may take before the process counts as sick."""
 GRACE = 10.0
 """Seconds that looks which have begun may go on when the process is asked to stop."""
+FAREWELL = 5.0
+"""Seconds for events that are still to be sent then. There may be thousands; Kubernetes kills after half a minute."""
 
 
 class Operator:
@@ -108,10 +111,11 @@ class Operator:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if not self._outdated:  # what was to be told has not happened
-                await self._flush()
             if self._election is not None:
                 await self._election.release()
+            if not self._outdated:  # what was to be told has not happened
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._flush(), FAREWELL)
         return self._outdated and self._main is not None and not self._main.uncancel()
 
     def _begin_anew(self) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 
 from almanac import engines, lifecycle, names, troubles
 from almanac.api import Job, JobError, JobStatus, Phase, Reason, Run
-from almanac.cluster import CREATED, DASK_CLUSTERS, DRIVERS, EVENTS, JOBS, PODS, WARNINGS, ApiError, Cluster
+from almanac.cluster import CREATED, DASK_CLUSTERS, DRIVERS, EVENTS, JOBS, PODS, ApiError, Cluster
 from almanac.decision import SCHEDULE_SKIPPED, Ask, Create, Decision, Delete, Event, Provide, Release, Scale, Suspend
 from almanac.metrics import Metrics
-from almanac.observed import DaskCluster, Observed, Progress, Refusal, Warned, WorkerCounts, driver, warning
+from almanac.observed import DaskCluster, Observed, Progress, Refusal, WorkerCounts, driver
 from almanac.resource import read_job, read_status, status_patch
 from almanac.settings import Settings
 from almanac.store import Key, Store, version_of
+from almanac.warned import Warnings
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Reconciler:
         self._settings = settings
         self._metrics = metrics
         self._now = now
+        self._warnings = Warnings(cluster)
         self._progress: dict[Key, Progress] = {}
         self._unanswered: dict[Key, tuple[JobStatus, Decision]] = {}
         """Decisions whose status may have been written although no answer says so, with the status before."""
@@ -178,23 +180,10 @@ class Reconciler:
     async def _asked(self, key: Key, about: Ask, seen: Observed) -> Observed:
         """What is seen, with what was asked about an object that does not come on."""
         if about.kind != "DaskCluster":
-            return replace(seen, warnings=await self._warnings(key, f"involvedObject.uid={about.uid}"))
+            return replace(seen, warnings=await self._warnings.about(key.namespace, about.uid))
         there = await self._dask_cluster(key, about.name)
-        found = await self._warnings(key, "involvedObject.kind=ReplicaSet", f"{about.name}-")
+        found = await self._warnings.about_replica_sets(key.namespace, f"{about.name}-")
         return replace(seen, dask=there, warnings=tuple(replace(one, about=about.uid) for one in found))
-
-    async def _warnings(self, key: Key, selector: str, prefix: str = "") -> tuple[Warned, ...]:
-        """Warning events about the objects of a field selector whose names begin with a prefix; none if not allowed."""
-        query = {"fieldSelector": f"{selector},type=Warning"}
-        try:
-            pages = [page async for page in self._cluster.list(WARNINGS, key.namespace, **query)]
-        except ApiError as error:
-            if error.code != 403:
-                raise
-            return ()
-        found = [one for page in pages for one in page["items"]]
-        named = [one for one in found if (one.get("involvedObject") or {}).get("name", "").startswith(prefix)]
-        return tuple(one for one in map(warning, named) if one is not None)
 
     async def _dask_cluster(self, key: Key, name: str) -> DaskCluster:
         try:

@@ -15,7 +15,9 @@ from almanac.troubles import Exit, Trouble
 PATIENCE = timedelta(seconds=3)
 """How long a driver may stay silent before warning events about it are looked for."""
 ASK_EVERY = timedelta(seconds=15)
-"""Time between two looks at the warning events about a driver that does not come on."""
+"""Time between two looks at the warning events about a driver that does not come on, at first."""
+RARER = 4
+"""Later it is so many times shorter than the driver has waited: thousands may, for an hour, where a queue is long."""
 
 _FINAL = tuple(code for code in ExitCode if code.final)
 
@@ -79,7 +81,8 @@ def _silent(
     """Something that does not come on, and does not say why: after a while, warning events are asked about it."""
     patient = min(filter(None, ((since or case.now) + PATIENCE, deadline)))
     ask = None if case.now < patient else Ask("Pod" if isinstance(about, Pod) else "Job", about.name, about.uid)
-    again = patient if ask is None else min(filter(None, (deadline, case.now + ASK_EVERY)))
+    pause = max(ASK_EVERY, (case.now - (since or case.now)) / RARER)
+    again = patient if ask is None else min(filter(None, (deadline, case.now + pause)))
     if trouble:
         return Verdict(Phase.PENDING, trouble.reason, trouble.message, requeue=again, ask=ask, warning=True)
     said = ready(case.before.conditions)

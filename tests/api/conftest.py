@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from almanac import lifecycle, process, waiting, workqueue
+from almanac import lifecycle, process, waiting, warned, workqueue
 from kube.cluster import Cluster
 from operators import Ledger, Operator
 
@@ -25,6 +25,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (lifecycle, waiting):
         monkeypatch.setattr(module, "PATIENCE", timedelta(seconds=0.2))
     monkeypatch.setattr(waiting, "ASK_EVERY", timedelta(seconds=0.2))
+    monkeypatch.setattr(warned, "FRESH", 0.02)
+    monkeypatch.setattr(warned, "SHARE", 0.0)
     monkeypatch.setattr(workqueue, "FIRST_DELAY", 0.02)
 
 

@@ -13,16 +13,19 @@ from typing import Any
 import pytest
 
 import rights
-from almanac import leader
+from almanac import leader, process
 from almanac.api import Phase
 from almanac.leader import Timing
 from kube.cluster import Cluster
+from kube.faults import Fault
 from kube.real import free_port
 from matrix import Group, Moment, cell
 from operators import Ledger, Operator
 
 LEASE = "almanac-operator"
 ONE_ACTS = "Names follow from job and run, and a status is written over the version that was read: one driver, one end."
+TOLD = ("Submitted", "Running", "Completed")
+"""What is told of a run that goes well."""
 NEXT = "The next one finds what is on record and what is there, and goes on from that: nothing is done twice."
 TAKEN_OVER = "The standby goes on from what is on record."
 
@@ -54,6 +57,20 @@ class TestSeveral:
         lease = cluster.client.get("leases", LEASE)["spec"]
         assert (lease.get("holderIdentity") or "", lease["leaseTransitions"]) == ("", 2)
         ledger.until_events("Submitted", "Running")
+
+    def test_it_does_not_stay_for_all_that_is_still_to_be_told(
+        self, cluster: Cluster, hasty: None, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """There may be thousands of events: Kubernetes would kill it, with the Lease in its hand."""
+        monkeypatch.setattr(process, "FAREWELL", 0.1)
+        with Operator(cluster, lease=LEASE, identity="a") as operator:
+            slow = Fault("POST", r"/events$", delay=5.0, times=float("inf"))
+            with cluster.server.switches.during(slow):
+                ledger.live()
+                operator.stop()
+        assert not cluster.client.get("leases", LEASE)["spec"].get("holderIdentity")
+        ours = [one for one in cluster.client.list("events", version="v1") if one.get("reason") in TOLD]
+        assert len(ours) < len(TOLD)
 
     @cell(Group.OPERATOR, "The leader has died", Moment.BEFORE, f"Its Lease runs out. {TAKEN_OVER}")
     def test_a_leader_that_died(self, cluster: Cluster, hasty: None, impatient: None, ledger: Ledger) -> None:

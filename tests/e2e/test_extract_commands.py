@@ -195,7 +195,9 @@ def test_several_jobs_and_none_is_named(postgres: Server, tmp_path: Path) -> Non
 
 
 def test_what_a_cluster_would_get(tmp_path: Path) -> None:
-    file = manifest(tmp_path, extract(source__connection={"secretName": "db"}), forecast(tmp_path / "out"))
+    reader = forecast(tmp_path / "out")
+    reader["spec"]["output"]["uri"] = "s3://lake/forecasts"
+    file = manifest(tmp_path, extract(source__connection={"secretName": "db"}), reader)
     ended = call("render", "-f", str(file), "-o", "json")
     assert ended.exit_code == 0, ended.output
     made = json.loads(ended.stdout)["items"]

@@ -253,12 +253,12 @@ class Operator:
         """
         selector = {DRIVERS: names.DRIVER_SELECTOR, PODS: names.POD_SELECTOR}.get(resource, "")
         query = {"labelSelector": selector} if selector else {}
+        known = self.store.versions(resource.kind)
         for namespace in self.settings.namespaces or (None,):
             if self.rights.blind(resource.path(namespace)):
                 continue
             uids: set[str] = set()
             version = 0
-            known = self.store.versions(resource.kind)
             async for page in self._cluster.list(resource, namespace, **query):
                 version = version or version_of(page)
                 if known.are_after(page):

@@ -79,9 +79,10 @@ def _silent(
     deadline: datetime | None,
 ) -> Verdict:
     """Something that does not come on, and does not say why: after a while, warning events are asked about it."""
-    patient = min(filter(None, ((since or case.now) + PATIENCE, deadline)))
+    begun = since or case.now
+    patient = min(filter(None, (begun + PATIENCE, deadline)))
     ask = None if case.now < patient else Ask("Pod" if isinstance(about, Pod) else "Job", about.name, about.uid)
-    pause = max(ASK_EVERY, (case.now - (since or case.now)) / RARER)
+    pause = max(ASK_EVERY, (case.now - begun) / RARER)
     again = patient if ask is None else min(filter(None, (deadline, case.now + pause)))
     if trouble:
         return Verdict(Phase.PENDING, trouble.reason, trouble.message, requeue=again, ask=ask, warning=True)

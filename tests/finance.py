@@ -89,6 +89,15 @@ class Finance:
 
         return eventually(told, what, PATIENCE)
 
+    def trains(self) -> None:
+        """Wait until a model is being trained. The operator asks the driver every quarter of a minute."""
+
+        def seen() -> bool:
+            assert self.said[0] != "Succeeded", "the run was over before its training was seen"
+            return bool(self.status.get("stage") == "train" and self.status.get("done"))
+
+        self.until(seen, "training to begin")
+
     def fails(self) -> tuple[str, str, str]:
         """What the status says once the job has failed."""
         eventually(lambda: self.said[0] == "Failed", "the job to be given up", PATIENCE)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import boto3
 import pyarrow.fs as pafs
+import pytest
 from botocore.config import Config
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -143,3 +146,16 @@ class S3Server:
             scheme="http",
             region="us-east-1",
         )
+
+
+@contextmanager
+def lake() -> Iterator[S3Server]:
+    """An S3 endpoint with an empty bucket `lake`; the environment of this process leads there, and nowhere else."""
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "ALMANAC_"))]:
+            patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.make_bucket("lake")
+        yield server

@@ -4,7 +4,6 @@ in one process. Only requests that workers have signed fail; what the driver ask
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from faults import FULL, GONE, LASTS, PASSES, ends
 from kube.waiting import eventually
 from ledgers import job, ledger
 from matrix import Group, Moment, cell
-from s3 import Fault, S3Server
+from s3 import Fault, S3Server, lake
 
 pytestmark = pytest.mark.timeout(600)
 WORKERS = "workers"
@@ -47,13 +46,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("AWS_", "ALMANAC_"))]:
-            patch.delenv(name)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        server.make_bucket("lake")
+    with lake() as server:
         put(server, "raw/t.parquet", ledger(20, 40))
         yield server
 

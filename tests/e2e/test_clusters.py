@@ -29,7 +29,7 @@ from almanac_jobs import run
 from almanac_jobs.progress import Progress
 from ledgers import FIRST_DAY, job, ledger
 from matrix import Group, Moment, cell
-from s3 import Fault, S3Server
+from s3 import Fault, S3Server, lake
 
 pytestmark = pytest.mark.timeout(600)
 OF_THE_RUN = ("run", "engine", "engineReason", "startTime", "endTime", "gitRevision")  # code may be committed meanwhile
@@ -39,13 +39,7 @@ _ids = (f"r{number:03}" for number in itertools.count())
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
-    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("AWS_", "ALMANAC_"))]:
-            patch.delenv(name)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        server.make_bucket("lake")
+    with lake() as server:
         yield server
 
 

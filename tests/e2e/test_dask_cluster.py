@@ -103,16 +103,6 @@ def ready(finance: Finance, number: int = 2) -> None:
     finance.until(lambda: (finance.status.get("workers") or {}).get("running") == number, f"{number} workers")
 
 
-def training(finance: Finance) -> None:
-    """Wait until a model is being trained. The operator asks the driver every quarter of a minute."""
-
-    def seen() -> bool:
-        assert finance.said[0] != "Succeeded", "the run was over before its training was seen"
-        return bool(finance.status.get("stage") == "train" and finance.status.get("done"))
-
-    finance.until(seen, "training to begin")
-
-
 def is_gone(finance: Finance, *kinds: str) -> None:
     eventually(lambda: not finance.left(*kinds), "all to be gone", PATIENCE)
 
@@ -152,7 +142,7 @@ def test_a_forecast(cluster: Cluster, s3: S3Server, tmp_path: Path, monkeypatch:
 def test_a_pod_that_is_killed_while_a_model_is_trained(finance: Finance, component: str) -> None:
     """The run is complete all the same."""
     finance.submit(long())
-    training(finance)
+    finance.trains()
     finance.kill(finance.running(component)()[0])
     finance.succeeds()
     is_gone(finance, "daskclusters", "deployments", "services")
@@ -160,7 +150,7 @@ def test_a_pod_that_is_killed_while_a_model_is_trained(finance: Finance, compone
 
 def test_a_job_that_is_deleted_in_the_middle_leaves_nothing(finance: Finance) -> None:
     finance.submit(long())
-    training(finance)
+    finance.trains()
     finance.delete()
     is_gone(finance, *KINDS)
 
@@ -168,7 +158,7 @@ def test_a_job_that_is_deleted_in_the_middle_leaves_nothing(finance: Finance) ->
 def test_a_job_that_is_suspended_and_edited(finance: Finance) -> None:
     """While it is suspended there is no cluster, and an edit gives the new run its own."""
     finance.submit(long())
-    training(finance)
+    finance.trains()
     finance.edit(suspend=True)
     is_gone(finance, "daskclusters", "deployments", "pods")
     finance.edit(suspend=False)

@@ -263,16 +263,10 @@ def entries(**fields: Any) -> dict[str, Any]:
     )
 
 
-def training(finance: Finance) -> bool:
-    """Whether the operator has heard from the driver that it trains."""
-    assert finance.said[0] != "Succeeded", "the run was over before its training was seen"
-    return bool(finance.status.get("stage") == "train" and finance.status.get("done"))
-
-
 def test_a_run_in_one_pod(finance: Finance) -> None:
     """It reads and writes, and tells the operator how far it is."""
     finance.submit(entries(engine="local"))
-    finance.until(lambda: training(finance), "training to be told of")
+    finance.trains()
     finance.succeeds()
     finance.delete()
 
@@ -281,7 +275,7 @@ def test_a_run_in_one_pod(finance: Finance) -> None:
 def test_a_run_on_dask(finance: Finance, tenant: Pods, monitoring: Pods, store: str) -> None:
     """Its pods reach each other. Nobody else reaches them: whoever does may run code there."""
     finance.submit(entries(engine="dask", dask={"workers": 2, "threads": 1, "memory": "1Gi"}))
-    finance.until(lambda: training(finance), "training to be told of")
+    finance.trains()
     (scheduler,) = (one["status"]["podIP"] for one in finance.running(names.SCHEDULER)())
     workers = [one["status"]["podIP"] for one in finance.running(names.WORKER)()]
     closed = (f"{scheduler}:{dask.COMM_PORT}", *(f"{address}:{dask.WORKER_PORT}" for address in workers))
